@@ -1,0 +1,54 @@
+// Argument checks shared by the twins. Each message names the argument, what it must be and what came.
+#pragma once
+
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+#include <torch/headeronly/util/Exception.h>
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+
+namespace dissect {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+inline std::string shape_text(const Tensor& tensor) {
+  std::string text = "[";
+  for (int64_t axis = 0; axis < tensor.dim(); ++axis) {
+    text += (axis ? ", " : "") + std::to_string(tensor.size(axis));
+  }
+  return text + "]";
+}
+
+inline std::string shape_text(std::initializer_list<int64_t> sizes) {
+  std::string text = "[";
+  bool first = true;
+  for (const int64_t size : sizes) {
+    text += (first ? "" : ", ") + (size < 0 ? std::string("any") : std::to_string(size));
+    first = false;
+  }
+  return text + "]";
+}
+
+// A contiguous tensor of the given dtype and sizes (-1 accepts any extent).
+inline void check_tensor(
+    const Tensor& tensor, const char* name, const char* axes, ScalarType dtype, std::initializer_list<int64_t> sizes) {
+  bool matches = tensor.dim() == static_cast<int64_t>(sizes.size());
+  if (matches) {
+    int64_t axis = 0;
+    for (const int64_t size : sizes) {
+      matches = matches && (size < 0 || tensor.size(axis) == size);
+      ++axis;
+    }
+  }
+  STD_TORCH_CHECK(
+      matches, name, " (", axes, ") must have shape ", shape_text(sizes), ", got ", shape_text(tensor));
+  STD_TORCH_CHECK(
+      tensor.scalar_type() == dtype, name, " (", axes, ") has the wrong dtype: expected ",
+      torch::headeronly::toString(dtype), ", got ", torch::headeronly::toString(tensor.scalar_type()));
+  STD_TORCH_CHECK(tensor.is_contiguous(), name, " (", axes, ") must be contiguous");
+}
+
+}  // namespace dissect

@@ -1,0 +1,236 @@
+// Upsample + threshold with corner pruning, straight to counts: only cells with a corner above the
+// threshold are interpolated, and only set pixels touch the label histogram.
+#include <algorithm>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "../core/interpolate.h"
+#include "../core/overlap.h"
+#include "chunk.h"
+#include "clones.h"
+
+namespace dissect {
+namespace {
+
+// Consecutive target rows (or columns) that lie between the same two source nodes.
+struct Band {
+  int32_t low, high;     // source nodes
+  int32_t begin, end;    // target positions
+};
+
+std::vector<Band> bands(const int32_t* node, int64_t length, int64_t sources, const char* name) {
+  std::vector<Band> result;
+  for (int64_t i = 0; i < length; ++i) {
+    const int32_t low = node[2 * i], high = node[2 * i + 1];
+    STD_TORCH_CHECK(
+        low >= 0 && high >= low && high < sources && high - low <= 1, name, " (target, two nodes) entry ", i, " is (", low, ", ",
+        high, "): nodes must be equal or neighbours inside 0..", sources - 1);
+    if (result.empty() || result.back().low != low || result.back().high != high) {
+      result.push_back({low, high, static_cast<int32_t>(i), static_cast<int32_t>(i)});
+    }
+    result.back().end = static_cast<int32_t>(i + 1);
+  }
+  return result;
+}
+
+// Appends the set pixels of one target row segment; returns the new end of the list.
+DISSECT_CLONES int32_t* collect(
+    float left, float right, float lowest, float highest, const float* column_t, int32_t begin, int32_t end,
+    int32_t base, float threshold, float* row, int32_t* pixels) {
+  for (int32_t x = begin; x < end; ++x) {
+    row[x] = clamp(lerp(left, right, column_t[x]), lowest, highest);
+  }
+  for (int32_t x = begin; x < end; ++x) {
+    *pixels = base + x;
+    pixels += row[x] > threshold ? 1 : 0;
+  }
+  return pixels;
+}
+
+struct Labels {
+  const uint16_t* planes;
+  const int32_t* plane_start;
+  const int32_t* scalars;
+  const int32_t* scalar_start;
+  const int64_t* held;
+  const int16_t* primary;
+  int64_t labels;
+  int categories;
+  AreaRule rule;
+};
+
+// Adds one mask to the unit's rows of the counts.
+void count_mask(
+    const Labels& labels, int32_t image, const int32_t* pixels, int64_t area, int64_t plane_size, int64_t* intersection,
+    int64_t* area_row, int64_t* mask_total) {
+  uint64_t touched = 0;
+  const bool track = labels.rule == AreaRule::kMaskTouches;
+  for (int32_t k = labels.plane_start[image]; k < labels.plane_start[image + 1]; ++k) {
+    const uint16_t* plane = labels.planes + k * plane_size;
+    for (int64_t i = 0; i < area; ++i) {
+      ++intersection[plane[pixels[i]]];
+    }
+    if (track) {
+      for (int64_t i = 0; i < area; ++i) {
+        const int16_t category = labels.primary[plane[pixels[i]]];
+        touched |= category >= 0 ? uint64_t{1} << category : 0;
+      }
+    }
+  }
+  for (int32_t s = labels.scalar_start[image]; s < labels.scalar_start[image + 1]; ++s) {
+    const int32_t label = labels.scalars[s];
+    intersection[label] += area;
+    const int16_t category = labels.primary[label];
+    touched |= category >= 0 ? uint64_t{1} << category : 0;
+  }
+  for (int category = 0; category < labels.categories; ++category) {
+    if (counts_for(labels.rule, static_cast<uint64_t>(labels.held[image]), touched, category)) {
+      area_row[category] += area;
+    }
+  }
+  *mask_total += area;
+}
+
+void overlap(
+    const Tensor& pair_unit, const Tensor& pair_image, const Tensor& pair_start, const Tensor& node_place,
+    const Tensor& node_value, int64_t height, int64_t width, const Tensor& row_node, const Tensor& row_t,
+    const Tensor& column_node, const Tensor& column_t, const Tensor& threshold, const Tensor& planes,
+    const Tensor& plane_start, const Tensor& scalars, const Tensor& scalar_start, const Tensor& held,
+    const Tensor& primary, int64_t area_rule, Tensor intersection, Tensor area, Tensor mask) {
+  check_chunk(pair_unit, pair_image, pair_start, node_place, node_value);
+  check_tensor(row_t, "row_t", "target row", ScalarType::Float, {-1});
+  check_tensor(column_t, "column_t", "target column", ScalarType::Float, {-1});
+  const int64_t rows = row_t.size(0), columns = column_t.size(0);
+  check_tensor(row_node, "row_node", "target row, two nodes", ScalarType::Int, {rows, 2});
+  check_tensor(column_node, "column_node", "target column, two nodes", ScalarType::Int, {columns, 2});
+  check_tensor(threshold, "threshold", "unit", ScalarType::Float, {-1});
+  const int64_t units = threshold.size(0);
+  check_tensor(planes, "planes", "plane, row, column", ScalarType::Short, {-1, rows, columns});
+  check_tensor(held, "held", "image", ScalarType::Long, {-1});
+  const int64_t images = held.size(0);
+  check_tensor(plane_start, "plane_start", "image + 1", ScalarType::Int, {images + 1});
+  check_tensor(scalars, "scalars", "scalar", ScalarType::Int, {-1});
+  check_tensor(scalar_start, "scalar_start", "image + 1", ScalarType::Int, {images + 1});
+  check_tensor(primary, "primary", "label", ScalarType::Short, {-1});
+  const int64_t labels = primary.size(0);
+  check_tensor(intersection, "intersection", "unit, label", ScalarType::Long, {units, labels});
+  check_tensor(area, "area", "unit, category", ScalarType::Long, {units, -1});
+  const int64_t categories = area.size(1);
+  check_tensor(mask, "mask", "unit", ScalarType::Long, {units});
+  STD_TORCH_CHECK(categories <= 64, "area (unit, category) may have at most 64 categories, got ", categories);
+  STD_TORCH_CHECK(area_rule >= 0 && area_rule <= 2, "area_rule must be 0, 1 or 2, got ", area_rule);
+
+  const int32_t* unit_data = pair_unit.const_data_ptr<int32_t>();
+  const int32_t* image_data = pair_image.const_data_ptr<int32_t>();
+  const int64_t pairs = pair_unit.size(0);
+  for (int64_t i = 0; i < pairs; ++i) {
+    STD_TORCH_CHECK(
+        unit_data[i] >= (i ? unit_data[i - 1] : 0) && unit_data[i] < units, "pair_unit must ascend inside 0..", units - 1,
+        ", got ", unit_data[i], " at ", i);
+    STD_TORCH_CHECK(
+        image_data[i] >= 0 && image_data[i] < images, "pair_image must lie inside 0..", images - 1, ", got ",
+        image_data[i], " at ", i);
+  }
+  const uint16_t* plane_data = static_cast<const uint16_t*>(planes.const_data_ptr());
+  const int64_t plane_values = planes.numel();
+  uint16_t largest = 0;
+  for (int64_t i = 0; i < plane_values; ++i) {
+    largest = std::max(largest, plane_data[i]);
+  }
+  STD_TORCH_CHECK(
+      plane_values == 0 || largest < labels, "planes hold label ", largest, ", but there are only labels 0..", labels - 1);
+  const int32_t* scalar_data = scalars.const_data_ptr<int32_t>();
+  for (int64_t s = 0; s < scalars.size(0); ++s) {
+    STD_TORCH_CHECK(
+        scalar_data[s] >= 0 && scalar_data[s] < labels, "scalars hold label ", scalar_data[s], ", outside 0..", labels - 1);
+  }
+  if (pairs == 0 || rows == 0 || columns == 0) {
+    return;
+  }
+
+  const auto row_bands = bands(row_node.const_data_ptr<int32_t>(), rows, height, "row_node");
+  const auto column_bands = bands(column_node.const_data_ptr<int32_t>(), columns, width, "column_node");
+  const float* row_t_data = row_t.const_data_ptr<float>();
+  const float* column_t_data = column_t.const_data_ptr<float>();
+  const float* threshold_data = threshold.const_data_ptr<float>();
+  const Labels label_view{
+      plane_data,
+      plane_start.const_data_ptr<int32_t>(),
+      scalar_data,
+      scalar_start.const_data_ptr<int32_t>(),
+      held.const_data_ptr<int64_t>(),
+      primary.const_data_ptr<int16_t>(),
+      labels,
+      static_cast<int>(categories),
+      static_cast<AreaRule>(area_rule)};
+  int64_t* intersection_data = intersection.mutable_data_ptr<int64_t>();
+  int64_t* area_data = area.mutable_data_ptr<int64_t>();
+  int64_t* mask_data = mask.mutable_data_ptr<int64_t>();
+
+  // Tasks end where the unit changes, so that no two threads share a row of the counts.
+  const int64_t wanted = std::max<int64_t>(1, pairs / (8 * static_cast<int64_t>(torch::stable::get_num_threads())));
+  std::vector<int64_t> cuts{0};
+  for (int64_t i = 1; i < pairs; ++i) {
+    if (i - cuts.back() >= wanted && unit_data[i] != unit_data[i - 1]) {
+      cuts.push_back(i);
+    }
+  }
+  cuts.push_back(pairs);
+
+  with_place_type(node_place, [&](auto place_tag) {
+    using Place = decltype(place_tag);
+    const auto chunk = view_chunk<Place>(pair_unit, pair_image, pair_start, node_place, node_value);
+    torch::stable::parallel_for(0, static_cast<int64_t>(cuts.size()) - 1, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> map(static_cast<size_t>(height * width), kNothing);
+      std::vector<float> row(static_cast<size_t>(columns));
+      std::vector<int32_t> pixels(static_cast<size_t>(rows * columns) + 1);
+      for (int64_t i = cuts[begin]; i < cuts[end]; ++i) {
+        const int32_t u = chunk.unit[i];
+        const float t = threshold_data[u];
+        bool any = false;
+        for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
+          map[chunk.place[n]] = chunk.value[n];
+          any = any || chunk.value[n] > t;
+        }
+        int32_t* last = pixels.data();
+        if (any) {
+          for (const Band& band : row_bands) {
+            const float* upper = map.data() + band.low * width;
+            const float* lower = map.data() + band.high * width;
+            for (const Band& span : column_bands) {
+              const Cell cell{upper[span.low], upper[span.high], lower[span.low], lower[span.high]};
+              const float highest = cell.highest(), lowest = cell.lowest();
+              if (!(highest > t)) {
+                continue;
+              }
+              for (int32_t y = band.begin; y < band.end; ++y) {
+                const int32_t base = y * static_cast<int32_t>(columns);
+                const float left = lerp(cell.upper_left, cell.lower_left, row_t_data[y]);
+                const float right = lerp(cell.upper_right, cell.lower_right, row_t_data[y]);
+                last = collect(
+                    left, right, lowest, highest, column_t_data, span.begin, span.end, base, t, row.data(), last);
+              }
+            }
+          }
+        }
+        for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
+          map[chunk.place[n]] = kNothing;
+        }
+        const int64_t count = last - pixels.data();
+        if (count > 0) {
+          count_mask(
+              label_view, chunk.image[i], pixels.data(), count, rows * columns, intersection_data + u * labels,
+              area_data + u * categories, mask_data + u);
+        }
+      }
+    });
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dissect, CPU, m) {
+  m.impl("overlap", TORCH_BOX(&overlap));
+}
+
+}  // namespace dissect

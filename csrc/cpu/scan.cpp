@@ -1,0 +1,198 @@
+// One read of a batch of activation maps: tail of largest values, extremes, moments, exemplars.
+#include <algorithm>
+#include <functional>
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+
+#include "../check.h"
+#include "../core/activation.h"
+#include "clones.h"
+
+namespace dissect {
+namespace {
+
+constexpr int64_t kTile = 64;  // units handled together: four cache lines of one place
+
+struct Tail {
+  float* values;
+  int64_t* fill;
+  float* bound;
+  int64_t capacity;
+  int64_t keep;
+
+  // Keeps the `keep` largest; the smallest of them is the bound.
+  void select() const {
+    std::nth_element(values, values + keep - 1, values + *fill, std::greater<float>());
+    *fill = keep;
+    *bound = values[keep - 1];
+  }
+
+  void push(float value) const {
+    if (*fill == capacity) {
+      select();
+      if (!(value > *bound)) {
+        return;
+      }
+    }
+    values[(*fill)++] = value;
+  }
+};
+
+struct TileState {
+  float peak[kTile];
+  float bound[kTile];
+  float low[kTile];
+  double sum[kLanes][kTile];
+  double square[kLanes][kTile];
+  int32_t bad[kTile];
+};
+
+// Folds one place of `count` units into the tile; returns whether any value exceeds its bound.
+DISSECT_CLONES bool fold_place(const float* values, int64_t count, int lane, TileState& tile) {
+  int any = 0;
+  double* sum = tile.sum[lane];
+  double* square = tile.square[lane];
+  for (int64_t j = 0; j < count; ++j) {
+    const float raw = values[j];
+    const bool finite = is_finite(raw);
+    const float value = finite ? raw : 0.0f;
+    const float high = finite ? raw : kNothing;
+    tile.bad[j] += finite ? 0 : 1;
+    tile.peak[j] = high > tile.peak[j] ? high : tile.peak[j];
+    tile.low[j] = finite && raw < tile.low[j] ? raw : tile.low[j];
+    sum[j] += static_cast<double>(value);
+    square[j] += static_cast<double>(value) * static_cast<double>(value);
+    any |= high > tile.bound[j] ? 1 : 0;
+  }
+  return any != 0;
+}
+
+void insert_exemplar(
+    float* value, int64_t* image, int64_t* place, int64_t slots, float new_value, int64_t new_image, int64_t new_place) {
+  int64_t slot = slots;
+  while (slot > 0 && (image[slot - 1] < 0 || ranks_before(new_value, new_image, value[slot - 1], image[slot - 1]))) {
+    --slot;
+  }
+  if (slot == slots) {
+    return;
+  }
+  for (int64_t s = slots - 1; s > slot; --s) {
+    value[s] = value[s - 1];
+    image[s] = image[s - 1];
+    place[s] = place[s - 1];
+  }
+  value[slot] = new_value;
+  image[slot] = new_image;
+  place[slot] = new_place;
+}
+
+void scan(
+    const Tensor& maps, const Tensor& valid, int64_t first_image, int64_t keep, Tensor tail, Tensor fill, Tensor bound,
+    Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor top_value, Tensor top_image, Tensor top_place,
+    Tensor peak) {
+  check_tensor(maps, "maps", "image, place, unit", ScalarType::Float, {-1, -1, -1});
+  const int64_t images = maps.size(0), places = maps.size(1), units = maps.size(2);
+  check_tensor(valid, "valid", "image", ScalarType::Bool, {images});
+  check_tensor(tail, "tail", "unit, slot", ScalarType::Float, {units, -1});
+  const int64_t capacity = tail.size(1);
+  STD_TORCH_CHECK(
+      keep >= 1 && capacity > keep, "tail (unit, slot) needs more slots than keep = ", keep, " (at least 1), got ",
+      capacity);
+  check_tensor(fill, "fill", "unit", ScalarType::Long, {units});
+  check_tensor(bound, "bound", "unit", ScalarType::Float, {units});
+  check_tensor(low, "low", "unit", ScalarType::Float, {units});
+  check_tensor(high, "high", "unit", ScalarType::Float, {units});
+  check_tensor(nonfinite, "nonfinite", "unit", ScalarType::Long, {units});
+  check_tensor(moments, "moments", "unit, sum and sum of squares", ScalarType::Double, {units, 2});
+  check_tensor(top_value, "top_value", "unit, slot", ScalarType::Float, {units, -1});
+  const int64_t slots = top_value.size(1);
+  check_tensor(top_image, "top_image", "unit, slot", ScalarType::Long, {units, slots});
+  check_tensor(top_place, "top_place", "unit, slot", ScalarType::Long, {units, slots});
+  check_tensor(peak, "peak", "image, unit", ScalarType::Float, {images, units});
+  if (images == 0 || places == 0 || units == 0) {
+    return;
+  }
+  const float* map_data = maps.const_data_ptr<float>();
+  const bool* valid_data = valid.const_data_ptr<bool>();
+  float* tail_data = tail.mutable_data_ptr<float>();
+  int64_t* fill_data = fill.mutable_data_ptr<int64_t>();
+  float* bound_data = bound.mutable_data_ptr<float>();
+  float* low_data = low.mutable_data_ptr<float>();
+  float* high_data = high.mutable_data_ptr<float>();
+  int64_t* bad_data = nonfinite.mutable_data_ptr<int64_t>();
+  double* moment_data = moments.mutable_data_ptr<double>();
+  float* top_value_data = top_value.mutable_data_ptr<float>();
+  int64_t* top_image_data = top_image.mutable_data_ptr<int64_t>();
+  int64_t* top_place_data = top_place.mutable_data_ptr<int64_t>();
+  float* peak_data = peak.mutable_data_ptr<float>();
+
+  const int64_t tiles = (units + kTile - 1) / kTile;
+  torch::stable::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
+    TileState state;
+    for (int64_t tile = begin; tile < end; ++tile) {
+      const int64_t first = tile * kTile;
+      const int64_t count = std::min(kTile, units - first);
+      std::copy_n(bound_data + first, count, state.bound);
+      std::copy_n(low_data + first, count, state.low);
+      std::fill_n(state.bad, count, 0);
+      for (int64_t b = 0; b < images; ++b) {
+        std::fill_n(state.peak, count, kNothing);
+        if (valid_data[b]) {
+          for (int lane = 0; lane < kLanes; ++lane) {
+            std::fill_n(state.sum[lane], count, 0.0);
+            std::fill_n(state.square[lane], count, 0.0);
+          }
+          for (int64_t p = 0; p < places; ++p) {
+            const float* values = map_data + (b * places + p) * units + first;
+            if (fold_place(values, count, static_cast<int>(p % kLanes), state)) {
+              for (int64_t j = 0; j < count; ++j) {
+                if (values[j] > state.bound[j] && is_finite(values[j])) {
+                  const int64_t u = first + j;
+                  Tail{tail_data + u * capacity, fill_data + u, bound_data + u, capacity, keep}.push(values[j]);
+                  state.bound[j] = bound_data[u];
+                }
+              }
+            }
+          }
+          for (int64_t j = 0; j < count; ++j) {
+            double sum = 0.0, square = 0.0;
+            for (int lane = 0; lane < kLanes; ++lane) {
+              sum += state.sum[lane][j];
+              square += state.square[lane][j];
+            }
+            const int64_t u = first + j;
+            moment_data[2 * u] += sum;
+            moment_data[2 * u + 1] += square;
+            const float value = state.peak[j];
+            high_data[u] = std::max(high_data[u], value);
+            const int64_t last = u * slots + slots - 1;
+            if (slots > 0 && value > kNothing &&
+                (top_image_data[last] < 0 || ranks_before(value, first_image + b, top_value_data[last], top_image_data[last]))) {
+              const float* values = map_data + b * places * units + u;
+              int64_t place = 0;
+              while (values[place * units] != value) {
+                ++place;
+              }
+              insert_exemplar(
+                  top_value_data + u * slots, top_image_data + u * slots, top_place_data + u * slots, slots, value,
+                  first_image + b, place);
+            }
+          }
+        }
+        std::copy_n(state.peak, count, peak_data + b * units + first);
+      }
+      for (int64_t j = 0; j < count; ++j) {
+        low_data[first + j] = state.low[j];
+        bad_data[first + j] += state.bad[j];
+      }
+    }
+  });
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(dissect, CPU, m) {
+  m.impl("scan", TORCH_BOX(&scan));
+}
+
+}  // namespace dissect

@@ -1,0 +1,39 @@
+// Schemas of every op: the contract between Python and C++. The twins register their halves at the foot
+// of their own files; importing this module runs the registrations.
+#include <Python.h>
+#include <torch/csrc/stable/library.h>
+
+STABLE_TORCH_LIBRARY(dissect, m) {
+  // Everything that one read of a batch of activation maps yields. maps [B, P, U] float32 (P = h * w
+  // places), valid [B] bool. keep = k + 1 largest values per unit are held in tail [U, cap], of which
+  // fill [U] are set; bound [U] is a running lower bound of the threshold.
+  m.def(
+      "scan(Tensor maps, Tensor valid, int first_image, int keep, Tensor(a!) tail, Tensor(b!) fill, "
+      "Tensor(c!) bound, Tensor(d!) low, Tensor(e!) high, Tensor(f!) nonfinite, Tensor(g!) moments, "
+      "Tensor(h!) top_value, Tensor(i!) top_image, Tensor(j!) top_place, Tensor(k!) peak) -> ()");
+  // Nodes above the bound and their neighbours, as pairs (unit, image) with sparse nodes; used [2] tells
+  // how many pairs and nodes there are. Nothing is written where they do not fit.
+  m.def(
+      "gather(Tensor maps, int height, int width, Tensor peak, Tensor bound, Tensor(a!) pair_unit, "
+      "Tensor(b!) pair_image, Tensor(c!) pair_start, Tensor(d!) node_place, Tensor(e!) node_value, "
+      "Tensor(f!) used) -> ()");
+  // The same from a sparse chunk and a higher bound.
+  m.def(
+      "prune(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+      "int height, int width, Tensor bound, Tensor(a!) out_unit, Tensor(b!) out_image, Tensor(c!) out_start, "
+      "Tensor(d!) out_place, Tensor(e!) out_value, Tensor(f!) used) -> ()");
+  // Upsample, threshold with corner pruning, and count: intersection [U, L], area [U, K], mask [U] int64.
+  m.def(
+      "overlap(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+      "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
+      "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
+      "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()");
+}
+
+static PyModuleDef module_definition = {
+    PyModuleDef_HEAD_INIT, "_C", "Schemas and CPU kernels of dissect (importing registers them).", -1, nullptr,
+    nullptr, nullptr, nullptr, nullptr};
+
+PyMODINIT_FUNC PyInit__C() {
+  return PyModule_Create(&module_definition);
+}

@@ -1,0 +1,195 @@
+"""The door to the compiled kernels: one wrapper per op, with shapes. Nothing else touches `torch.ops`.
+
+The schemas stand in `csrc/ops.cpp`. Where the compiled module is missing, the same schemas are defined from
+Python and `reference` stands behind them, so there is one call path; `backend()` says which half runs and why.
+DISSECT_KERNELS=reference forces that, DISSECT_KERNELS=compiled forbids it.
+
+Axes: B images, P = h * w places, U units, L labels (largest number + 1), K planes of all images of the batch.
+"""
+
+import importlib
+import os
+import warnings
+
+import torch
+from torch import Tensor
+
+from dissect import reference
+from dissect.errors import DissectError
+
+_SCHEMAS = {
+    "scan": "(Tensor maps, Tensor valid, int first_image, int keep, Tensor(a!) tail, Tensor(b!) fill, "
+    "Tensor(c!) bound, Tensor(d!) low, Tensor(e!) high, Tensor(f!) nonfinite, Tensor(g!) moments, "
+    "Tensor(h!) top_value, Tensor(i!) top_image, Tensor(j!) top_place, Tensor(k!) peak) -> ()",
+    "gather": "(Tensor maps, int height, int width, Tensor peak, Tensor bound, Tensor(a!) pair_unit, "
+    "Tensor(b!) pair_image, Tensor(c!) pair_start, Tensor(d!) node_place, Tensor(e!) node_value, "
+    "Tensor(f!) used) -> ()",
+    "prune": "(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+    "int height, int width, Tensor bound, Tensor(a!) out_unit, Tensor(b!) out_image, Tensor(c!) out_start, "
+    "Tensor(d!) out_place, Tensor(e!) out_value, Tensor(f!) used) -> ()",
+    "overlap": "(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+    "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
+    "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
+    "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()",
+}
+
+OPS = tuple(_SCHEMAS)
+
+
+def _import_half(name: str) -> str:
+    """Import one compiled half; returns "" or the reason why it is not there."""
+    try:
+        importlib.import_module(f"dissect.{name}")
+    except ImportError as error:
+        return str(error).splitlines()[0]
+    return ""
+
+
+def _load() -> tuple[str, str, str]:
+    """Bring the ops into being. Returns (backend, reason it is not compiled, reason CUDA is missing)."""
+    wish = os.environ.get("DISSECT_KERNELS", "")
+    if wish not in ("", "reference", "compiled"):
+        raise DissectError(f"DISSECT_KERNELS is {wish!r}: expected 'reference', 'compiled' or nothing")
+    missing = "DISSECT_KERNELS=reference" if wish == "reference" else _import_half("_C")
+    no_cuda = "the C++ half is not loaded"
+    if not missing:
+        no_cuda = "" if not torch.cuda.is_available() else _import_half("_C_cuda")
+        if not torch.cuda.is_available():
+            no_cuda = "torch sees no GPU"
+        elif no_cuda:
+            warnings.warn(f"the CUDA kernels are not loaded ({no_cuda}); counting runs on the CPU", stacklevel=3)
+    else:
+        if wish == "compiled":
+            raise DissectError(f"DISSECT_KERNELS=compiled, but the kernels are not loaded: {missing}. Run `make build`.")
+        if wish != "reference":
+            warnings.warn(f"compiled kernels missing ({missing}); the slow reference runs instead", stacklevel=3)
+        library = torch.library.Library("dissect", "DEF")
+        for name, schema in _SCHEMAS.items():
+            library.define(name + schema)
+            library.impl(name, getattr(reference, name), "CPU")
+        globals()["_fallback"] = library  # the registration lives as long as this object
+    for name in _SCHEMAS:
+        torch.library.register_fake(f"dissect::{name}", lambda *args: None)
+    return ("reference" if missing else "compiled"), missing, no_cuda
+
+
+_BACKEND, _MISSING, _NO_CUDA = _load()
+
+
+def backend() -> dict[str, str]:
+    """Which half counts and why: keys `cpu` ("compiled" or "reference"), `why`, `cuda` ("yes" or the reason not)."""
+    return {"cpu": _BACKEND, "why": _MISSING, "cuda": _NO_CUDA or "yes"}
+
+
+def scan(
+    maps: Tensor,
+    valid: Tensor,
+    first_image: int,
+    keep: int,
+    tail: Tensor,
+    fill: Tensor,
+    bound: Tensor,
+    low: Tensor,
+    high: Tensor,
+    nonfinite: Tensor,
+    moments: Tensor,
+    top_value: Tensor,
+    top_image: Tensor,
+    top_place: Tensor,
+    peak: Tensor,
+) -> None:
+    """One read of maps [B, P, U] float32 into every per-unit statistic, in place.
+
+    valid [B] bool (False: the image is skipped, its peaks are -inf); tail [U, cap], fill [U] int64 and bound [U]
+    hold the `keep` largest values and a running lower bound of the threshold; low, high [U]; nonfinite [U] int64;
+    moments [U, 2] float64 (sum, sum of squares); top_value, top_image, top_place [U, E] exemplars, image -1 where
+    the slot is free; peak [B, U] receives the largest finite value of each map.
+    """
+    torch.ops.dissect.scan(
+        maps, valid, first_image, keep, tail, fill, bound, low, high, nonfinite, moments, top_value, top_image,
+        top_place, peak,
+    )  # fmt: skip
+
+
+def gather(
+    maps: Tensor,
+    height: int,
+    width: int,
+    peak: Tensor,
+    bound: Tensor,
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    used: Tensor,
+) -> None:
+    """Nodes of maps [B, P, U] above bound [U] and their eight neighbours, as a sparse chunk.
+
+    Pairs (unit, image) ascend by unit, then image; nodes of a pair ascend by place. used [2] int64 receives the
+    number of pairs and nodes; where they exceed the output tensors nothing else is written.
+    """
+    torch.ops.dissect.gather(
+        maps, height, width, peak, bound, pair_unit, pair_image, pair_start, node_place, node_value, used
+    )
+
+
+def prune(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    height: int,
+    width: int,
+    bound: Tensor,
+    out_unit: Tensor,
+    out_image: Tensor,
+    out_start: Tensor,
+    out_place: Tensor,
+    out_value: Tensor,
+    used: Tensor,
+) -> None:
+    """`gather` on a chunk that was gathered under a lower bound."""
+    torch.ops.dissect.prune(
+        pair_unit, pair_image, pair_start, node_place, node_value, height, width, bound, out_unit, out_image,
+        out_start, out_place, out_value, used,
+    )  # fmt: skip
+
+
+def overlap(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    height: int,
+    width: int,
+    row_node: Tensor,
+    row_t: Tensor,
+    column_node: Tensor,
+    column_t: Tensor,
+    threshold: Tensor,
+    planes: Tensor,
+    plane_start: Tensor,
+    scalars: Tensor,
+    scalar_start: Tensor,
+    held: Tensor,
+    primary: Tensor,
+    area_rule: int,
+    intersection: Tensor,
+    area: Tensor,
+    mask: Tensor,
+) -> None:
+    """Upsample, threshold (strictly) and count the masks of one chunk, adding to int64 totals in place.
+
+    row_node [H, 2] int32, row_t [H] (and columns) are axis tables; threshold [U]; planes [K, H, W] int16 read as
+    unsigned, plane_start [B + 1]; scalars [S] int32, scalar_start [B + 1]; held [B] int64 bit set of the
+    categories an image holds; primary [L] int16; area_rule as in `csrc/core/overlap.h`;
+    intersection [U, L], area [U, categories], mask [U] (all images).
+    """
+    torch.ops.dissect.overlap(
+        pair_unit, pair_image, pair_start, node_place, node_value, height, width, row_node, row_t, column_node,
+        column_t, threshold, planes, plane_start, scalars, scalar_start, held, primary, area_rule, intersection,
+        area, mask,
+    )  # fmt: skip

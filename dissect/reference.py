@@ -1,0 +1,224 @@
+"""The method in plain torch: specification, fallback where nothing is compiled, and oracle of the kernels.
+
+The four functions named like ops have their schemas (`ops.py`); the rest is the definition on whole arrays, as
+one would write it on paper. Slow on purpose.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+LANES = 8  # order of summation of moments, see csrc/core/activation.h
+
+
+def threshold(values: Tensor, k: int) -> Tensor:
+    """The (k + 1)-th largest of values [n, U] per unit, float32 [U]."""
+    return values.sort(dim=0, descending=True).values[k]
+
+
+def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:
+    """a + t (b - a) in float32, each operation rounded."""
+    return a + t * (b - a)
+
+
+def upsample(maps: Tensor, row_node: Tensor, row_t: Tensor, column_node: Tensor, column_t: Tensor) -> Tensor:
+    """maps [..., h, w] -> [..., H, W]: rows then columns, clamped to the range of the four corners."""
+    upper, lower = (maps[..., row_node[:, i].long(), :] for i in (0, 1))
+    corners = [side[..., column_node[:, i].long()] for side in (upper, lower) for i in (0, 1)]
+    upper_left, upper_right, lower_left, lower_right = corners
+    left = lerp(upper_left, lower_left, row_t[:, None])
+    right = lerp(upper_right, lower_right, row_t[:, None])
+    lowest = torch.minimum(torch.minimum(upper_left, upper_right), torch.minimum(lower_left, lower_right))
+    highest = torch.maximum(torch.maximum(upper_left, upper_right), torch.maximum(lower_left, lower_right))
+    return torch.minimum(torch.maximum(lerp(left, right, column_t), lowest), highest)
+
+
+def scan(
+    maps: Tensor,
+    valid: Tensor,
+    first_image: int,
+    keep: int,
+    tail: Tensor,
+    fill: Tensor,
+    bound: Tensor,
+    low: Tensor,
+    high: Tensor,
+    nonfinite: Tensor,
+    moments: Tensor,
+    top_value: Tensor,
+    top_image: Tensor,
+    top_place: Tensor,
+    peak: Tensor,
+) -> None:
+    """See `ops.scan`."""
+    images, places, units = maps.shape
+    peak.fill_(-math.inf)
+    slots = top_value.shape[1]
+    for b in range(images):
+        if not valid[b]:
+            continue
+        values = maps[b]
+        finite = torch.isfinite(values)
+        nonfinite += (~finite).sum(0)
+        known = torch.where(finite, values, torch.tensor(-math.inf))
+        peak[b] = known.amax(0) if places else peak[b]
+        torch.minimum(low, torch.where(finite, values, torch.tensor(math.inf)).amin(0), out=low)
+        torch.maximum(high, peak[b], out=high)
+        lanes = torch.zeros(2, LANES, units, dtype=torch.float64)
+        for p in range(places):
+            value = torch.where(finite[p], values[p], torch.tensor(0.0)).double()
+            lanes[0, p % LANES] += value
+            lanes[1, p % LANES] += value * value
+        total = torch.zeros(2, units, dtype=torch.float64)
+        for lane in range(LANES):
+            total += lanes[:, lane]
+        moments += total.T
+        for u in range(units):
+            kept = torch.cat([tail[u, : fill[u]], known[:, u][known[:, u] > bound[u]]])
+            if len(kept) >= keep:
+                kept = kept.sort(descending=True).values[:keep]
+                bound[u] = kept[-1]
+            tail[u, : len(kept)] = kept
+            fill[u] = len(kept)
+            if slots and peak[b, u] > -math.inf:
+                place = int((known[:, u] == peak[b, u]).nonzero()[0])
+                entries = [
+                    (float(top_value[u, s]), int(top_image[u, s]), int(top_place[u, s]))
+                    for s in range(slots)
+                    if top_image[u, s] >= 0
+                ]
+                entries.append((float(peak[b, u]), first_image + b, place))
+                entries.sort(key=lambda entry: (-entry[0], entry[1]))
+                for s, (value, image, where) in enumerate(entries[:slots]):
+                    top_value[u, s], top_image[u, s], top_place[u, s] = value, image, where
+
+
+def _keep_nodes(dense: Tensor, bound: Tensor) -> Tensor:
+    """dense [h, w] -> bool [h, w]: nodes above the bound and their eight neighbours."""
+    above = (dense > bound) & torch.isfinite(dense)
+    return torch.nn.functional.max_pool2d(above[None].float(), 3, 1, 1)[0].bool()
+
+
+def _write_chunk(pairs: list[tuple[int, int, Tensor, Tensor]], outputs: tuple[Tensor, ...], used: Tensor) -> None:
+    unit, image, start, place, value = outputs
+    used[0], used[1] = len(pairs), sum(len(places) for _, _, places, _ in pairs)
+    if used[0] > len(unit) or used[1] > len(value):
+        return
+    node = 0
+    start[0] = 0
+    for i, (u, b, places, values) in enumerate(pairs):
+        unit[i], image[i] = u, b
+        place[node : node + len(places)] = places.to(place.dtype)
+        value[node : node + len(places)] = values
+        node += len(places)
+        start[i + 1] = node
+
+
+def gather(
+    maps: Tensor,
+    height: int,
+    width: int,
+    peak: Tensor,
+    bound: Tensor,
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    used: Tensor,
+) -> None:
+    """See `ops.gather`."""
+    pairs = []
+    for u in range(maps.shape[2]):
+        for b in range(maps.shape[0]):
+            if peak[b, u] > bound[u]:
+                dense = maps[b, :, u].reshape(height, width)
+                places = _keep_nodes(dense, bound[u]).flatten().nonzero()[:, 0]
+                if len(places):
+                    pairs.append((u, b, places, dense.flatten()[places]))
+    _write_chunk(pairs, (pair_unit, pair_image, pair_start, node_place, node_value), used)
+
+
+def _dense(i: int, start: Tensor, place: Tensor, value: Tensor, height: int, width: int) -> Tensor:
+    """The map of pair i, -inf where a node is not known."""
+    dense = torch.full((height * width,), -math.inf)
+    nodes = slice(int(start[i]), int(start[i + 1]))
+    places = place[nodes].long()
+    dense[torch.where(places < 0, places + 65536, places)] = value[nodes]
+    return dense.reshape(height, width)
+
+
+def prune(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    height: int,
+    width: int,
+    bound: Tensor,
+    out_unit: Tensor,
+    out_image: Tensor,
+    out_start: Tensor,
+    out_place: Tensor,
+    out_value: Tensor,
+    used: Tensor,
+) -> None:
+    """See `ops.prune`."""
+    pairs = []
+    for i in range(len(pair_unit)):
+        u = int(pair_unit[i])
+        dense = _dense(i, pair_start, node_place, node_value, height, width)
+        places = _keep_nodes(dense, bound[u]).flatten().nonzero()[:, 0]
+        if len(places):
+            pairs.append((u, int(pair_image[i]), places, dense.flatten()[places]))
+    _write_chunk(pairs, (out_unit, out_image, out_start, out_place, out_value), used)
+
+
+def overlap(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    height: int,
+    width: int,
+    row_node: Tensor,
+    row_t: Tensor,
+    column_node: Tensor,
+    column_t: Tensor,
+    threshold: Tensor,
+    planes: Tensor,
+    plane_start: Tensor,
+    scalars: Tensor,
+    scalar_start: Tensor,
+    held: Tensor,
+    primary: Tensor,
+    area_rule: int,
+    intersection: Tensor,
+    area: Tensor,
+    mask: Tensor,
+) -> None:
+    """See `ops.overlap`."""
+    labels, categories = primary.shape[0], area.shape[1]
+    for i in range(len(pair_unit)):
+        u, b = int(pair_unit[i]), int(pair_image[i])
+        dense = _dense(i, pair_start, node_place, node_value, height, width)
+        pixels = upsample(dense, row_node, row_t, column_node, column_t) > threshold[u]
+        count = int(pixels.sum())
+        if not count:
+            continue
+        seen = torch.zeros(labels, dtype=torch.int64)
+        for k in range(int(plane_start[b]), int(plane_start[b + 1])):
+            numbers = planes[k][pixels].long()
+            seen += torch.bincount(torch.where(numbers < 0, numbers + 65536, numbers), minlength=labels)
+        for number in scalars[int(scalar_start[b]) : int(scalar_start[b + 1])].tolist():
+            seen[number] += count
+        intersection[u] += seen
+        touched = set(primary[seen > 0].tolist())
+        for category in range(categories):
+            holds = bool(int(held[b]) >> category & 1)
+            if area_rule == 2 or (area_rule == 0 and holds) or (area_rule == 1 and category in touched):
+                area[u, category] += count
+        mask[u] += count
