@@ -1,0 +1,235 @@
+"""Compiled kernels equal the plain reference exactly, and the reference equals a dumb loop."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.kernels import cases
+from tests.kernels.cases import LABEL_SIZES, SHAPES, Chunk, LabelCase, ScanState
+
+from dissect import ops, reference, upsample
+
+KINDS = ["normal", "relu", "coarse", "odd"]
+
+
+def same(left: torch.Tensor, right: torch.Tensor) -> bool:
+    return left.shape == right.shape and torch.equal(left.nan_to_num(nan=-7.5), right.nan_to_num(nan=-7.5))
+
+
+def validity(images: int, seed: int) -> torch.Tensor:
+    return torch.rand(images, generator=torch.Generator().manual_seed(seed)) > 0.2
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+def test_scan_equals_reference(shape: tuple[int, int, int, int], kind: str) -> None:
+    keep = max(1, shape[0] * shape[1] * shape[2] // 9)
+    states = {name: ScanState(shape[3], keep, keep + 3) for name in ("ops", "reference")}
+    for step in range(3):
+        values, valid = cases.maps(shape, seed=step, kind=kind), validity(shape[0], step)
+        peaks = [
+            state.scan(ops.scan if name == "ops" else reference.scan, values, valid, 100 * step)
+            for name, state in states.items()
+        ]
+        assert same(*peaks)
+    ours, oracle = states["ops"], states["reference"]
+    for name in ("low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place"):
+        assert same(ours.tensors[name], oracle.tensors[name]), name
+    for u in range(shape[3]):
+        assert ours.largest(u) == oracle.largest(u)
+        assert ours.tensors["bound"][u] <= oracle.tensors["bound"][u]
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_scan_reference_equals_sorting_everything(shape: tuple[int, int, int, int]) -> None:
+    keep = max(1, shape[0] * shape[1] * shape[2] // 4)
+    state = ScanState(shape[3], keep, keep + 5)
+    batches = [cases.maps(shape, seed=step, kind="coarse") for step in range(3)]
+    for step, values in enumerate(batches):
+        state.scan(reference.scan, values, torch.ones(shape[0], dtype=torch.bool), shape[0] * step)
+    everything = np.concatenate([values.numpy() for values in batches])  # [3 B, P, U]
+    for u in range(shape[3]):
+        flat = sorted(everything[:, :, u].ravel().tolist(), reverse=True)
+        assert state.largest(u) == flat[:keep]
+        order = sorted(range(len(everything)), key=lambda image: (-everything[image, :, u].max(), image))[:3]
+        found = [image for image in state.tensors["top_image"][u].tolist() if image >= 0]
+        assert found == order
+        for slot, image in enumerate(found):
+            assert int(state.tensors["top_place"][u, slot]) == int(everything[image, :, u].argmax())
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("quantile", [0.0, 0.6, 0.95])
+def test_gather_and_prune_equal_reference(shape: tuple[int, int, int, int], kind: str, quantile: float) -> None:
+    values = cases.maps(shape, seed=5, kind=kind)
+    size = shape[1:3]
+    finite = torch.where(values.isfinite(), values, torch.tensor(-math.inf))
+    peak = finite.amax(1) if shape[0] else torch.empty(0, shape[3])
+    flat = finite.reshape(-1, shape[3])
+    loose = flat.sort(0).values[int(quantile * (len(flat) - 1))] if len(flat) else torch.zeros(shape[3])
+    tight = flat.sort(0).values[int(0.97 * (len(flat) - 1))] if len(flat) else torch.zeros(shape[3])
+    ours = Chunk.gather(ops.gather, values, size, peak, loose)
+    oracle = Chunk.gather(reference.gather, values, size, peak, loose)
+    assert all(same(a, b) for a, b in zip(ours.tensors, oracle.tensors))
+    direct = Chunk.gather(ops.gather, values, size, peak, tight)
+    for function in (ops.prune, reference.prune):
+        assert all(same(a, b) for a, b in zip(ours.prune(function, size, tight).tensors, direct.tensors))
+
+
+def test_gather_reports_what_does_not_fit_and_writes_nothing() -> None:
+    values = cases.maps((2, 7, 7, 8), seed=1)
+    outputs, used = Chunk.room(3, 5)
+    ops.gather(values, 7, 7, values.amax(1), torch.full((8,), 1.0), *outputs, used)
+    assert used[0] > 3
+    assert used[1] > 5
+    assert all(int(tensor.count_nonzero()) == 0 for tensor in outputs)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("label_size", LABEL_SIZES, ids=str)
+@pytest.mark.parametrize("kind", ["normal", "relu", "coarse"])
+def test_overlap_equals_reference(shape: tuple[int, int, int, int], label_size: tuple[int, int], kind: str) -> None:
+    values, size = cases.maps(shape, seed=9, kind=kind), shape[1:3]
+    flat = values.reshape(-1, shape[3])
+    threshold = flat.sort(0).values[int(0.8 * (len(flat) - 1))] if len(flat) else torch.zeros(shape[3])
+    peak = values.amax(1) if shape[0] else torch.empty(0, shape[3])
+    chunk = Chunk.gather(ops.gather, values, size, peak, threshold)
+    labels, axis = LabelCase.make(shape[0], label_size, seed=3), cases.tables(size, label_size)
+    for rule in (0, 1, 2):
+        ours = cases.overlap(ops.overlap, chunk, size, axis, threshold, labels, rule)
+        oracle = cases.overlap(reference.overlap, chunk, size, axis, threshold, labels, rule)
+        assert all(torch.equal(a, b) for a, b in zip(ours, oracle))
+
+
+def test_overlap_reference_equals_a_loop_over_pixels() -> None:
+    shape, label_size = (3, 5, 4, 6), (11, 9)
+    values = cases.maps(shape, seed=2)
+    threshold = torch.linspace(-0.5, 1.5, 6)
+    chunk = Chunk.gather(reference.gather, values, shape[1:3], values.amax(1), threshold)
+    labels, axis = LabelCase.make(3, label_size, seed=8), cases.tables(shape[1:3], label_size)
+    found, area, mask = cases.overlap(reference.overlap, chunk, shape[1:3], axis, threshold, labels, 0)
+    expected = np.zeros((6, cases.LABELS), dtype=np.int64)
+    total, by_category = np.zeros(6, dtype=np.int64), np.zeros((6, cases.CATEGORIES), dtype=np.int64)
+    f32 = np.float32
+    for b in range(3):
+        for u in range(6):
+            grid = values[b, :, u].numpy().reshape(5, 4)
+            for y in range(label_size[0]):
+                for x in range(label_size[1]):
+                    sy, sx = (y + 0.5) * 5 / 11 - 0.5, (x + 0.5) * 4 / 9 - 0.5
+                    y0, x0 = math.floor(sy), math.floor(sx)
+                    r0, r1, c0, c1 = (min(max(i, 0), n) for i, n in ((y0, 4), (y0 + 1, 4), (x0, 3), (x0 + 1, 3)))
+                    ty, tx = f32(sy - y0) if r1 > r0 else f32(0), f32(sx - x0) if c1 > c0 else f32(0)
+                    left = f32(grid[r0, c0] + f32(ty * f32(grid[r1, c0] - grid[r0, c0])))
+                    right = f32(grid[r0, c1] + f32(ty * f32(grid[r1, c1] - grid[r0, c1])))
+                    corners = grid[[r0, r0, r1, r1], [c0, c1, c0, c1]]
+                    value = min(max(f32(left + f32(tx * f32(right - left))), corners.min()), corners.max())
+                    if value > threshold[u].item():
+                        total[u] += 1
+                        numbers = [int(labels.planes[k, y, x]) for k in range(labels.plane_start[b], labels.plane_start[b + 1])]
+                        numbers += labels.scalars[labels.scalar_start[b] : labels.scalar_start[b + 1]].tolist()
+                        for number in numbers:
+                            expected[u, number] += 1
+                        for category in range(cases.CATEGORIES):
+                            by_category[u, category] += int(labels.held[b]) >> category & 1
+    assert np.array_equal(found.numpy(), expected)
+    assert np.array_equal(mask.numpy(), total)
+    assert np.array_equal(area.numpy(), by_category)
+
+
+def test_a_value_equal_to_the_threshold_is_outside_the_mask() -> None:
+    values = torch.tensor([[[1.0], [1.0], [1.0], [2.0]]])
+    threshold = torch.tensor([1.0])
+    chunk = Chunk.gather(ops.gather, values, (2, 2), values.amax(1), threshold)
+    labels = LabelCase.make(1, (2, 2), seed=0)
+    _, _, mask = cases.overlap(ops.overlap, chunk, (2, 2), cases.tables((2, 2), (2, 2)), threshold, labels, 2)
+    assert mask.tolist() == [1]
+
+
+@pytest.mark.parametrize(("sources", "targets"), [(7, 112), (14, 112), (13, 113), (1, 5), (4, 4), (9, 3), (224, 112)])
+def test_half_pixel_upsampling_equals_torch(sources: int, targets: int) -> None:
+    values = cases.maps((1, sources, sources, 3), seed=4).permute(0, 2, 1).reshape(3, sources, sources)
+    ours = reference.upsample(values, *cases.tables((sources, sources), (targets, targets)))
+    theirs = torch.nn.functional.interpolate(values[None], (targets, targets), mode="bilinear", align_corners=False)[0]
+    assert torch.allclose(ours, theirs, atol=1e-5)
+
+
+def test_anchored_nodes_stand_at_their_pixels() -> None:
+    table = upsample.anchored(7, 112, first=8, step=16)
+    values = torch.arange(7.0)
+    row = values[table.node[:, 0].long()] + table.t * (values[table.node[:, 1].long()] - values[table.node[:, 0].long()])
+    assert row[[0, 8, 24, 104, 111]].tolist() == [0, 0, 1, 6, 6]
+    assert row[16].item() == 0.5
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(cuts=st.lists(st.integers(0, 12), max_size=4), threads=st.sampled_from([1, 2, 3]), kind=st.sampled_from(KINDS))
+def test_scan_is_independent_of_cuts_and_threads(cuts: list[int], threads: int, kind: str) -> None:
+    values = cases.maps((12, 3, 5, 70), seed=6, kind=kind)
+    valid = validity(12, 1)
+    whole, parts = ScanState(70, 9, 12), ScanState(70, 9, 30)
+    whole.scan(ops.scan, values, valid, 0)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        edges = [0, *sorted(cuts), 12]
+        for first, last in zip(edges, edges[1:]):
+            parts.scan(ops.scan, values[first:last].contiguous(), valid[first:last], first)
+    finally:
+        torch.set_num_threads(before)
+    for name in ("low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place"):
+        assert same(whole.tensors[name], parts.tensors[name]), name
+    assert all(whole.largest(u) == parts.largest(u) for u in range(70))
+
+
+@pytest.mark.parametrize("name", ops.OPS)
+def test_opcheck(name: str) -> None:
+    values, threshold = cases.maps((2, 3, 3, 4), seed=1), torch.full((4,), 0.5)
+    chunk = Chunk.gather(ops.gather, values, (3, 3), values.amax(1), threshold)
+    outputs, used = Chunk.room(8, 80)
+    labels, axis = LabelCase.make(2, (6, 6), seed=1), cases.tables((3, 3), (6, 6))
+    totals = (torch.zeros(4, cases.LABELS, dtype=torch.int64), torch.zeros(4, cases.CATEGORIES, dtype=torch.int64))
+    arguments = {
+        "scan": (values, torch.ones(2, dtype=torch.bool), 0, 3, *ScanState(4, 3, 6).tensors.values(), torch.empty(2, 4)),
+        "gather": (values, 3, 3, values.amax(1), threshold, *outputs, used),
+        "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
+        "overlap": (
+            *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
+        ),
+    }  # fmt: skip
+    torch.library.opcheck(getattr(torch.ops.dissect, name), arguments[name])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"maps": torch.zeros(2, 8, 4)}, r"maps \(image, place, unit\) must have shape \[any, 9, any\], got \[2, 8, 4\]"),
+        ({"bound": torch.zeros(5)}, r"bound \(unit\) must have shape \[4\], got \[5\]"),
+        ({"peak": torch.zeros(2, 4, dtype=torch.float64)}, r"peak \(image, unit\) has the wrong dtype: expected Float"),
+        ({"maps": torch.zeros(2, 4, 9).transpose(1, 2)}, r"maps \(image, place, unit\) must be contiguous"),
+    ],
+)
+def test_wrong_arguments_are_named(change: dict[str, torch.Tensor], message: str) -> None:
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    given_arguments = {"maps": torch.zeros(2, 9, 4), "peak": torch.zeros(2, 4), "bound": torch.zeros(4)} | change
+    outputs, used = Chunk.room(1, 1)
+    with pytest.raises(RuntimeError, match=message):
+        ops.gather(given_arguments["maps"], 3, 3, given_arguments["peak"], given_arguments["bound"], *outputs, used)
+
+
+def test_labels_outside_the_table_are_refused() -> None:
+    values, threshold = cases.maps((1, 2, 2, 1), seed=1), torch.zeros(1)
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    chunk = Chunk.gather(ops.gather, values, (2, 2), values.amax(1), threshold)
+    labels = LabelCase.make(1, (2, 2), seed=0)
+    broken = LabelCase(
+        torch.full((1, 2, 2), cases.LABELS, dtype=torch.int16), torch.tensor([0, 1], dtype=torch.int32), *labels.fields()[2:]
+    )
+    with pytest.raises(RuntimeError, match=r"planes hold label 11, but there are only labels 0\.\.10"):
+        cases.overlap(ops.overlap, chunk, (2, 2), cases.tables((2, 2), (2, 2)), threshold, broken, 0)
