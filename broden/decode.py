@@ -1,0 +1,154 @@
+"""Bytes of a picture file to pixels, with a short list of decoders and no silent repair.
+
+The rule for pictures (what torchvision's default loader gives, made explicit):
+
+- JPEG, PNG, WebP and BMP only, one frame (the first picture of a multi-picture JPEG);
+- grey and palette become RGB, CMYK is converted, alpha is dropped without blending;
+- 16-bit grey keeps its high byte; 32-bit and float pictures have no defined range and are refused;
+- an EXIF turn is not applied: label planes are aligned with the pixels as stored;
+- a cut or damaged file is a fault, never a grey area: PNG chunks must pass their CRC, JPEG must reach its end.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+MAX_PIXELS = 64_000_000
+"""No picture with more pixels is decoded, whatever its file says."""
+
+
+class DecodeError(ValueError):
+    """The bytes are not a usable picture; the text says why."""
+
+
+def check_png(data: bytes) -> None:
+    """Walk the chunks and check every CRC up to IEND. Raises DecodeError."""
+    end = len(data)
+    at = 8
+    while True:
+        if at + 12 > end:
+            raise DecodeError("PNG is cut short")
+        length = int.from_bytes(data[at : at + 4], "big")
+        stop = at + 8 + length
+        if stop + 4 > end:
+            raise DecodeError("PNG is cut short")
+        if zlib.crc32(data[at + 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big"):
+            raise DecodeError("PNG chunk fails its checksum")
+        if data[at + 4 : at + 8] == b"IEND":
+            return
+        at = stop + 4
+
+
+def check_jpeg(data: bytes) -> None:
+    """The end-of-image mark must follow the last scan (libjpeg would fill the gap with grey). Raises DecodeError."""
+    scan = data.rfind(b"\xff\xda")
+    if scan < 0 or data.rfind(b"\xff\xd9") < scan:
+        raise DecodeError("JPEG is cut short")
+
+
+def check_webp(data: bytes) -> None:
+    """The RIFF length must be there. Raises DecodeError."""
+    if len(data) < 12 or struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
+        raise DecodeError("WebP is cut short")
+
+
+_SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"RIFF", "WEBP"), (b"BM", "BMP"))
+_CHECKS = {"PNG": check_png, "JPEG": check_jpeg, "WEBP": check_webp}
+
+
+def open_picture(data: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Identify and check a picture without decoding its pixels. Raises DecodeError."""
+    if not data:
+        raise DecodeError("file is empty")
+    name = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
+    if name is None or name not in formats:
+        raise DecodeError(f"not a picture of a known kind; expected {', '.join(formats)}")
+    check = _CHECKS.get(name)
+    if check is not None:
+        check(data)
+    try:
+        image = Image.open(io.BytesIO(data), formats=[name])
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged headers surface as a dozen types in Pillow's plug-ins
+        raise DecodeError(f"cannot be read as {name} ({error or type(error).__name__})") from None
+    if image.width * image.height > max_pixels:
+        raise DecodeError(f"{image.width} x {image.height} pixels; at most {max_pixels:,} are decoded")
+    if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":
+        raise DecodeError("animated; expected a single picture")
+    return image
+
+
+def _load(image: Image.Image, mode: str) -> Image.Image:
+    """Decode and convert to `mode`. Raises DecodeError."""
+    try:
+        image.load()
+        if image.mode == mode:
+            return image
+        if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+            grey = (np.asarray(image, dtype=np.int64) >> 8).clip(0, 255).astype(np.uint8)
+            return Image.fromarray(grey).convert(mode)
+        if image.mode in ("I", "F"):
+            raise DecodeError(f"pixel type {image.mode} has no defined range; expected 8 or 16 bits")
+        return image.convert(mode)
+    except (MemoryError, DecodeError):
+        raise
+    except Exception as error:  # see open_picture
+        raise DecodeError(f"cannot be decoded ({error or type(error).__name__})") from None
+
+
+def pixels(
+    data: bytes, expected: tuple[int, int] | None = None, size: tuple[int, int] | None = None
+) -> NDArray[np.uint8]:
+    """Decode a picture to RGB, uint8 [h, w, 3].
+
+    `expected` is the (h, w) that the file must have; it is compared before anything is decoded. `size` squashes
+    the picture to (h, w), bilinear with Pillow's antialiasing. Raises DecodeError.
+    """
+    image = open_picture(data)
+    if expected is not None and (image.height, image.width) != expected:
+        raise DecodeError(
+            f"{image.height} x {image.width} pixels (height x width); expected {expected[0]} x {expected[1]}"
+        )
+    image = _load(image, "RGB")
+    if size is not None and size != (image.height, image.width):
+        image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
+
+
+def label_plane(data: bytes, expected: tuple[int, int] | None = None) -> NDArray[np.uint16]:
+    """Decode a label plane, number = R + 256 G, to uint16 [H, W]. B is unused.
+
+    Only an 8-bit RGB PNG is taken: any other kind of PNG (grey, palette, alpha, 16 bits) has no defined meaning
+    as a label. Raises DecodeError.
+    """
+    image = open_picture(data, ("PNG",))
+    if expected is not None and (image.height, image.width) != expected:
+        raise DecodeError(
+            f"{image.height} x {image.width} pixels (height x width); expected {expected[0]} x {expected[1]}"
+        )
+    # Byte 24 is the bit depth: Pillow shows a 16-bit RGB file as 8-bit RGB.
+    if image.mode != "RGB" or data[24] != 8 or "transparency" in image.info:
+        raise DecodeError(f"label plane is a PNG of kind {image.mode} ({data[24]} bits); expected 8-bit RGB")
+    # As RGBX each pixel is four bytes, of which the first two, little-endian, are R + 256 G.
+    raw = _load(image, "RGB").tobytes("raw", "RGBX")
+    return np.frombuffer(raw, "<u2")[::2].reshape(image.height, image.width).astype(np.uint16)
+
+
+def encode_plane(plane: NDArray[np.integer], level: int = 6) -> bytes:
+    """PNG bytes of a label plane [H, W], number = R + 256 G. Raises ValueError for numbers beyond 65,535."""
+    if plane.size and (plane.min() < 0 or plane.max() > 65535):
+        raise ValueError("label numbers must lie in 0..65535")
+    rgb = np.zeros((*plane.shape, 3), np.uint8)
+    rgb[..., 0] = plane & 255
+    rgb[..., 1] = plane >> 8
+    out = io.BytesIO()
+    Image.fromarray(rgb).save(out, "PNG", compress_level=level)
+    return out.getvalue()
