@@ -59,4 +59,6 @@ print(f"dissect: torch {torch.__version__}", file=sys.stderr)
 print(f"dissect: C++ kernels      yes  ({len(CPU_SOURCES)} files)", file=sys.stderr)
 print(f"dissect: CUDA kernels     {'yes' if with_cuda else 'no '}  ({reason})", file=sys.stderr)
 
-setup(ext_modules=extensions, cmdclass={"build_ext": BuildExtension}, options={"bdist_wheel": {"py_limited_api": "cp311"}})
+setup(
+    ext_modules=extensions, cmdclass={"build_ext": BuildExtension}, options={"bdist_wheel": {"py_limited_api": "cp311"}}
+)

@@ -60,7 +60,9 @@ def _load() -> tuple[str, str, str]:
             warnings.warn(f"the CUDA kernels are not loaded ({no_cuda}); counting runs on the CPU", stacklevel=3)
     else:
         if wish == "compiled":
-            raise DissectError(f"DISSECT_KERNELS=compiled, but the kernels are not loaded: {missing}. Run `make build`.")
+            raise DissectError(
+                f"DISSECT_KERNELS=compiled, but the kernels are not loaded: {missing}. Run `make build`."
+            )
         if wish != "reference":
             warnings.warn(f"compiled kernels missing ({missing}); the slow reference runs instead", stacklevel=3)
         library = torch.library.Library("dissect", "DEF")

@@ -153,7 +153,13 @@ def tables(map_size: tuple[int, int], label_size: tuple[int, int]) -> tuple[Tens
 
 
 def overlap(  # type: ignore[no-untyped-def]
-    function, chunk: Chunk, map_size: tuple[int, int], axis: tuple[Tensor, ...], threshold: Tensor, labels: LabelCase, rule: int
+    function,
+    chunk: Chunk,
+    map_size: tuple[int, int],
+    axis: tuple[Tensor, ...],
+    threshold: Tensor,
+    labels: LabelCase,
+    rule: int,
 ) -> tuple[Tensor, Tensor, Tensor]:
     units = len(threshold)
     device = threshold.device
@@ -166,4 +172,16 @@ def overlap(  # type: ignore[no-untyped-def]
     return totals
 
 
-__all__ = ["CATEGORIES", "LABELS", "LABEL_SIZES", "SHAPES", "Chunk", "LabelCase", "ScanState", "maps", "ops", "overlap", "tables"]
+__all__ = [
+    "CATEGORIES",
+    "LABELS",
+    "LABEL_SIZES",
+    "SHAPES",
+    "Chunk",
+    "LabelCase",
+    "ScanState",
+    "maps",
+    "ops",
+    "overlap",
+    "tables",
+]

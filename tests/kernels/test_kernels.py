@@ -7,10 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.kernels import cases
-from tests.kernels.cases import LABEL_SIZES, SHAPES, Chunk, LabelCase, ScanState
 
 from dissect import ops, reference, upsample
+from tests.kernels import cases
+from tests.kernels.cases import LABEL_SIZES, SHAPES, Chunk, LabelCase, ScanState
 
 KINDS = ["normal", "relu", "coarse", "odd"]
 
@@ -130,7 +130,9 @@ def test_overlap_reference_equals_a_loop_over_pixels() -> None:
                     value = min(max(f32(left + f32(tx * f32(right - left))), corners.min()), corners.max())
                     if value > threshold[u].item():
                         total[u] += 1
-                        numbers = [int(labels.planes[k, y, x]) for k in range(labels.plane_start[b], labels.plane_start[b + 1])]
+                        numbers = [
+                            int(labels.planes[k, y, x]) for k in range(labels.plane_start[b], labels.plane_start[b + 1])
+                        ]
                         numbers += labels.scalars[labels.scalar_start[b] : labels.scalar_start[b + 1]].tolist()
                         for number in numbers:
                             expected[u, number] += 1
@@ -161,7 +163,9 @@ def test_half_pixel_upsampling_equals_torch(sources: int, targets: int) -> None:
 def test_anchored_nodes_stand_at_their_pixels() -> None:
     table = upsample.anchored(7, 112, first=8, step=16)
     values = torch.arange(7.0)
-    row = values[table.node[:, 0].long()] + table.t * (values[table.node[:, 1].long()] - values[table.node[:, 0].long()])
+    row = values[table.node[:, 0].long()] + table.t * (
+        values[table.node[:, 1].long()] - values[table.node[:, 0].long()]
+    )
     assert row[[0, 8, 24, 104, 111]].tolist() == [0, 0, 1, 6, 6]
     assert row[16].item() == 0.5
 
@@ -207,7 +211,10 @@ def test_opcheck(name: str) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"maps": torch.zeros(2, 8, 4)}, r"maps \(image, place, unit\) must have shape \[any, 9, any\], got \[2, 8, 4\]"),
+        (
+            {"maps": torch.zeros(2, 8, 4)},
+            r"maps \(image, place, unit\) must have shape \[any, 9, any\], got \[2, 8, 4\]",
+        ),
         ({"bound": torch.zeros(5)}, r"bound \(unit\) must have shape \[4\], got \[5\]"),
         ({"peak": torch.zeros(2, 4, dtype=torch.float64)}, r"peak \(image, unit\) has the wrong dtype: expected Float"),
         ({"maps": torch.zeros(2, 4, 9).transpose(1, 2)}, r"maps \(image, place, unit\) must be contiguous"),
@@ -229,7 +236,9 @@ def test_labels_outside_the_table_are_refused() -> None:
     chunk = Chunk.gather(ops.gather, values, (2, 2), values.amax(1), threshold)
     labels = LabelCase.make(1, (2, 2), seed=0)
     broken = LabelCase(
-        torch.full((1, 2, 2), cases.LABELS, dtype=torch.int16), torch.tensor([0, 1], dtype=torch.int32), *labels.fields()[2:]
+        torch.full((1, 2, 2), cases.LABELS, dtype=torch.int16),
+        torch.tensor([0, 1], dtype=torch.int32),
+        *labels.fields()[2:],
     )
     with pytest.raises(RuntimeError, match=r"planes hold label 11, but there are only labels 0\.\.10"):
         cases.overlap(ops.overlap, chunk, (2, 2), cases.tables((2, 2), (2, 2)), threshold, broken, 0)

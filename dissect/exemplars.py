@@ -1,0 +1,63 @@
+"""Exemplars of each unit: the images with the largest maxima, and their maps above the threshold."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from dissect.candidates import Chunk
+from dissect.scan import LayerScan
+
+
+@dataclass(frozen=True)
+class Exemplars:
+    """value [U, E] float32, image [U, E] position (-1: none), place [U, E] = y * w + x of the maximum, and maps
+    [U, E, h, w] float32 in which values at or below the threshold are replaced by it."""
+
+    value: np.ndarray
+    image: np.ndarray
+    place: np.ndarray
+    maps: np.ndarray
+
+
+class ExemplarMaps:
+    """Collects the maps of the exemplars while chunks are counted."""
+
+    def __init__(self, scan: LayerScan, threshold: torch.Tensor, size: tuple[int, int], batch_size: int) -> None:
+        self.value = scan.top_value.cpu().numpy()
+        self.image = scan.top_image.cpu().numpy()
+        self.place = scan.top_place.cpu().numpy()
+        self._size, self._batch_size = size, batch_size
+        finite = torch.where(threshold.isfinite(), threshold, torch.tensor(0.0)).cpu().numpy()
+        units, slots = self.image.shape
+        self.maps = np.repeat(finite, slots * size[0] * size[1]).reshape(units, slots, size[0] * size[1])
+        self._floor = finite
+        flat = self.image.reshape(-1)
+        self._order = np.argsort(np.where(flat < 0, -1, flat // batch_size), kind="stable")
+        self._batches = np.where(flat < 0, -1, flat // batch_size)[self._order]
+
+    def update(self, batch: int, chunk: Chunk) -> None:
+        """Take the nodes of the exemplars that lie in this batch."""
+        first, last = np.searchsorted(self._batches, [batch, batch + 1])
+        mine = self._order[first:last]
+        if not len(mine) or not len(chunk.pair_unit):
+            return
+        slots = self.image.shape[1]
+        unit = mine // slots
+        wanted = unit * self._batch_size + (self.image.reshape(-1)[mine] - batch * self._batch_size)
+        keys = chunk.pair_unit.cpu().numpy().astype(np.int64) * self._batch_size + chunk.pair_image.cpu().numpy()
+        at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+        found = keys[at] == wanted
+        pair, target, unit = at[found], mine[found], unit[found]
+        start = chunk.pair_start.cpu().numpy().astype(np.int64)
+        counts = start[pair + 1] - start[pair]
+        offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        nodes = np.repeat(start[pair], counts) + offsets
+        place = chunk.node_place.cpu().numpy()
+        place = place.view(np.uint16) if place.dtype == np.int16 else place
+        value = np.maximum(chunk.node_value.cpu().numpy()[nodes], np.repeat(self._floor[unit], counts))
+        self.maps.reshape(-1, self._size[0] * self._size[1])[np.repeat(target, counts), place[nodes]] = value
+
+    def result(self) -> Exemplars:
+        units, slots = self.image.shape
+        return Exemplars(self.value, self.image, self.place, self.maps.reshape(units, slots, *self._size))

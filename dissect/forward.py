@@ -1,0 +1,89 @@
+"""Images in, activation maps out: preprocessing, device, dtype, and smaller steps where memory is short."""
+
+import gc
+from collections.abc import Sequence
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dissect.activations import Taps
+from dissect.errors import SpaceError, SpecError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception of torch or Python means that memory ran out."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("not enough memory" in text or "can't allocate memory" in text)
+    )
+
+
+class Forward:
+    """Context that maps uint8 images [B, h, w, 3] to {layer: maps [B, h, w, U] float32} on one device.
+
+    mean and std are on the 0..1 scale. Where a batch does not fit into memory it is forwarded in halves, and
+    `step` tells the largest batch that went through.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        layers: Sequence[str],
+        mean: Sequence[float],
+        std: Sequence[float],
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        if dtype not in DTYPES:
+            raise SpecError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
+        self.device, self.dtype = torch.device(device), DTYPES[dtype]
+        self.module = module.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.taps = Taps(self.module, layers)
+        self.step: int | None = None
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
+        self._std = torch.tensor(std, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
+
+    def __enter__(self) -> "Forward":
+        self.taps.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.taps.__exit__(kind, error, trace)
+
+    def prepare(self, images: np.ndarray) -> Tensor:
+        """uint8 [B, h, w, 3] -> [B, 3, h, w] in channels-last memory, (x / 255 - mean) / std."""
+        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
+        return x.to(torch.float32).div_(255).sub_(self._mean).div_(self._std).to(self.dtype)
+
+    def __call__(self, images: np.ndarray) -> dict[str, Tensor]:
+        """Maps of every layer. Raises SpaceError where not even one image fits into memory."""
+        step = self.step or len(images)
+        while True:
+            try:
+                parts = [self.taps.forward(self.prepare(images[i : i + step])) for i in range(0, len(images), step)]
+                break
+            except (RuntimeError, MemoryError) as error:
+                if not out_of_memory(error):
+                    raise
+                if step == 1:
+                    raise SpaceError(
+                        f"out of memory forwarding a single image of {images.shape[1]} x {images.shape[2]}: "
+                        "use a smaller --input-size or another device"
+                    ) from None
+            gc.collect()
+            step = max(1, step // 2)
+            self.step = step
+        if len(parts) == 1:
+            return parts[0]
+        return {layer: torch.cat([part[layer] for part in parts]) for layer in self.taps.layers}
+
+    def shapes(self, image_size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
+        """(h, w, U) of each layer, from one black image; afterwards the pass stops at the last layer."""
+        maps = self(np.zeros((1, *image_size, 3), np.uint8))
+        return {layer: (m.shape[1], m.shape[2], m.shape[3]) for layer, m in maps.items()}

@@ -1,0 +1,125 @@
+"""Label planes as the counting kernel takes them, and the totals of every label."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import broden
+
+
+@dataclass(frozen=True)
+class LabelBatch:
+    """Labels of B images, ready for `ops.overlap`.
+
+    planes [K, H, W] int16 (read as unsigned), plane_start [B + 1] int32, scalars [S] int32, scalar_start [B + 1]
+    int32, held [B] int64: bit k is set where the image holds a label whose primary category is k.
+    """
+
+    planes: Tensor
+    plane_start: Tensor
+    scalars: Tensor
+    scalar_start: Tensor
+    held: Tensor
+
+
+class LabelTotals:
+    """G[c] = pixels of each label over the images used, and how many images hold it. Mergeable.
+
+    area [L] int64 and images [L] int64, L = largest label number + 1.
+    """
+
+    def __init__(self, labels: int) -> None:
+        self.area = np.zeros(labels, dtype=np.int64)
+        self.images = np.zeros(labels, dtype=np.int64)
+
+    def update(self, seen: np.ndarray) -> None:
+        """seen [L]: pixels of each label in one image."""
+        self.area += seen
+        self.images += seen > 0
+
+    def merge(self, other: "LabelTotals") -> None:
+        self.area += other.area
+        self.images += other.images
+
+
+def unite(planes: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop repetitions, so that a pixel belongs to a label once: planes [K, H, W] uint16 and scalars [S] int64.
+
+    A label that covers the whole image as a scalar is taken out of the planes; a label that an earlier plane
+    carries at the same pixel is taken out of the later one.
+    """
+    scalars = np.unique(scalars)
+    if len(planes) and len(scalars):
+        planes = np.where(np.isin(planes, scalars), np.uint16(0), planes)
+    if len(planes) > 1:
+        planes = planes.copy()
+        for k in range(1, len(planes)):
+            for earlier in range(k):
+                planes[k][planes[k] == planes[earlier]] = 0
+    return planes, scalars
+
+
+class LabelPacker:
+    """Packs image labels for the kernel under one convention and keeps the totals.
+
+    primary [L] int16: category index of each label, -1 where there is none (label 0 included).
+    """
+
+    def __init__(self, primary: np.ndarray, label_size: tuple[int, int], unite_planes: bool) -> None:
+        self.primary = primary
+        self.label_size = label_size
+        self.unite_planes = unite_planes
+        self.totals = LabelTotals(len(primary))
+
+    def pack(self, labels: Sequence["broden.ImageLabels | None"]) -> LabelBatch:
+        """One batch; None stands for an excluded image, which holds nothing. Adds to the totals."""
+        pixels = self.label_size[0] * self.label_size[1]
+        all_planes, all_scalars, held = [], [], []
+        plane_start, scalar_start = [0], [0]
+        for image in labels:
+            if image is None:
+                bits = 0
+            else:
+                planes, scalars = image.planes, image.scalars
+                if self.unite_planes:
+                    planes, scalars = unite(planes, scalars)
+                seen = np.bincount(planes.reshape(-1), minlength=len(self.primary)).astype(np.int64)
+                np.add.at(seen, scalars, pixels)
+                self.totals.update(seen)
+                categories = np.unique(self.primary[seen > 0])
+                bits = sum(1 << int(k) for k in categories if k >= 0)
+                all_planes.append(planes)
+                all_scalars.append(scalars)
+            held.append(bits)
+            plane_start.append(sum(len(planes) for planes in all_planes))
+            scalar_start.append(sum(len(scalars) for scalars in all_scalars))
+        planes_array = np.concatenate(all_planes) if all_planes else np.zeros((0, *self.label_size), np.uint16)
+        scalar_array = np.concatenate(all_scalars) if all_scalars else np.zeros(0, np.int64)
+        return LabelBatch(
+            torch.from_numpy(np.ascontiguousarray(planes_array).view(np.int16)),
+            torch.tensor(plane_start, dtype=torch.int32),
+            torch.from_numpy(scalar_array.astype(np.int32)),
+            torch.tensor(scalar_start, dtype=torch.int32),
+            torch.tensor(held, dtype=torch.int64),
+        )
+
+
+class LabelCache:
+    """Keeps decoded labels of the first images up to a budget in bytes, so that the counting pass need not decode again."""
+
+    def __init__(self, budget: int) -> None:
+        self.budget = budget
+        self.bytes = 0
+        self._labels: dict[int, broden.ImageLabels] = {}
+
+    def put(self, position: int, labels: "broden.ImageLabels") -> None:
+        size = labels.planes.nbytes + labels.scalars.nbytes
+        if self.bytes + size <= self.budget:
+            self._labels[position] = labels
+            self.bytes += size
+
+    def get(self, position: int) -> "broden.ImageLabels | None":
+        return self._labels.get(position)

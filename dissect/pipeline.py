@@ -1,0 +1,450 @@
+"""Network dissection on one page.
+
+    images -> activations -> tails and candidates      (one forward pass over all images)
+                          -> thresholds                (exact, by selection)
+    candidates + labels   -> overlap counts            (no forward pass, except for what did not fit)
+                          -> results per layer
+
+Every stage is a mergeable accumulator over batches of a fixed grid; what is kept where never changes a count.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+import broden
+from dissect import checkpoint, conventions, thresholds
+from dissect.candidates import CandidateStore, Gatherer
+from dissect.errors import DissectError, SpecError
+from dissect.exemplars import ExemplarMaps, Exemplars
+from dissect.forward import Forward
+from dissect.labels import LabelBatch, LabelCache, LabelPacker, LabelTotals
+from dissect.overlap import OverlapCounts
+from dissect.plan import Part, Plan, make_plan
+from dissect.progress import Progress
+from dissect.scan import BLOCKS, LayerScan, block_size
+
+
+@dataclass(frozen=True)
+class Method:
+    """What is computed: everything here belongs to a run's identity."""
+
+    layers: tuple[str, ...]
+    convention: str = "exact"
+    quantile: float = 0.005
+    batch_size: int = 32
+    input_size: int | None = None
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    dtype: str = "float32"
+    exemplars: int = 10
+
+
+@dataclass(frozen=True)
+class Resources:
+    """With what it is computed: nothing here changes a number. memory and disk in bytes."""
+
+    folder: Path
+    device: str = "cpu"
+    workers: int | None = None
+    memory: int = 1280 << 20
+    disk: int = 8 << 30
+    checkpoint_seconds: float = 60.0
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """Counts and statistics of one layer: U units, L labels, K categories, E exemplars.
+
+    intersection [U, L], area [U, K], mask [U] int64; threshold, low, high, mean, std [U]; nonfinite [U] int64 (how
+    many values); n activations per unit, of which k lie above the threshold.
+    """
+
+    layer: str
+    map_size: tuple[int, int]
+    n: int
+    k: int
+    threshold: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    nonfinite: np.ndarray
+    intersection: np.ndarray
+    area: np.ndarray
+    mask: np.ndarray
+    exemplars: Exemplars
+
+    @property
+    def units(self) -> int:
+        return len(self.threshold)
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Constant units."""
+        return (self.low >= self.high) & (self.nonfinite == 0)
+
+    @property
+    def saturated(self) -> np.ndarray:
+        """Units whose threshold is their maximum: an empty mask."""
+        return (self.threshold >= self.high) & ~self.dead & (self.nonfinite == 0)
+
+
+@dataclass
+class Timings:
+    """Seconds that the loop spent in each phase."""
+
+    forward_s: float = 0.0
+    decode_s: float = 0.0
+    threshold_s: float = 0.0
+    overlap_s: float = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: results by layer, label totals, faults of excluded images, and what it took."""
+
+    layers: dict[str, LayerResult]
+    totals: LabelTotals
+    images: int
+    faults: tuple[broden.Fault, ...]
+    timings: Timings
+    forwarded_again: int
+    disk_bytes: int
+    step: int | None
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass
+class _Work:
+    """One part while it is being worked on."""
+
+    part: Part
+    scan: LayerScan
+    store: CandidateStore
+
+
+def dissect(
+    module: nn.Module,
+    data: broden.Dataset,
+    method: Method,
+    resources: Resources,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Result:
+    """Dissect layers of a module on a concept set; goes on from a checkpoint in `resources.folder` if there is one.
+
+    The module is left as it was found. Raises SpecError (layer, data), SpaceError (memory, disk).
+    """
+    if not len(data):
+        raise SpecError(f"data set {data.name!r} has no images to use")
+    with Forward(module, method.layers, method.mean, method.std, resources.device, method.dtype) as forward:
+        shapes = forward.shapes(_image_size(data, method))
+        convention = conventions.get(method.convention)
+        plan = make_plan(shapes, len(data), convention, method.quantile, method.exemplars, resources.memory)
+        announce(plan.sentence())
+        run = _Run(data, method, resources, forward, plan)
+        return run.result()
+
+
+def _image_size(data: broden.Dataset, method: Method) -> tuple[int, int]:
+    return (method.input_size, method.input_size) if method.input_size else data.image_size
+
+
+class _Run:
+    """The passes of one plan and what they leave behind."""
+
+    def __init__(
+        self, data: broden.Dataset, method: Method, resources: Resources, forward: Forward, plan: Plan
+    ) -> None:
+        self.data, self.method, self.resources, self.forward, self.plan = data, method, resources, forward, plan
+        self.convention = conventions.get(method.convention)
+        self.primary = torch.from_numpy(np.array(data.labels.primary, np.int16))
+        self.block = block_size(len(data), method.batch_size)
+        self.valid = np.ones(len(data), bool)
+        self.faults: dict[int, broden.Fault] = {}
+        self.timings = Timings()
+        self.cache = LabelCache(plan.label_bytes)
+        self.totals: LabelTotals | None = None
+        self.forwarded_again = 0
+        self.disk_bytes = 0
+
+    def result(self) -> Result:
+        pieces: list[list[LayerResult]] = []
+        for number, parts in enumerate(self.plan.passes):
+            work = [self._begin(number, i, part) for i, part in enumerate(parts)]
+            self._measure(number, work)
+            pieces.append(self._count(work))
+            self.disk_bytes = max(self.disk_bytes, sum(item.store.peak_disk_bytes for item in work))
+        shutil.rmtree(self.resources.folder, ignore_errors=True)
+        layers = {}
+        for layer in self.method.layers:
+            layers[layer] = _join([piece for group in pieces for piece in group if piece.layer == layer])
+        assert self.totals is not None
+        return Result(
+            layers, self.totals, int(self.valid.sum()), tuple(self.faults[p] for p in sorted(self.faults)), self.timings,
+            self.forwarded_again, self.disk_bytes, self.forward.step,
+        )  # fmt: skip
+
+    def _begin(self, number: int, index: int, part: Part) -> _Work:
+        share = len(self.plan.passes[number])
+        scan = LayerScan(part.units, part.keep, self.method.exemplars, BLOCKS, self.resources.device)
+        store = CandidateStore(
+            Gatherer(*self._node_size(part), self.resources.device),
+            self.plan.candidate_bytes // share,
+            self.resources.disk // share,
+            self.resources.folder / f"{number}-{index}",
+        )
+        return _Work(part, scan, store)
+
+    def _node_size(self, part: Part) -> tuple[int, int]:
+        ring = 2 if self.convention.pads else 0
+        return part.height + ring, part.width + ring
+
+    # The pass over the images: tails, extremes, exemplars and candidates.
+
+    def _measure(self, number: int, work: list[_Work]) -> None:
+        size = self.method.batch_size
+        done = self._resume(number, work)
+        saved = time.monotonic()
+        pause = self.resources.checkpoint_seconds
+        progress = Progress("forward", len(self.data), done)
+        for batch in self._stream(done, len(self.data), images=True, labels=True):
+            self._note_faults(batch)
+            for i, labels in enumerate(batch.labels):
+                if labels is not None:
+                    self.cache.put(batch.first + i, labels)
+            with self.timings.phase("forward_s"):
+                maps = self.forward(batch.images)
+            with self.timings.phase("threshold_s"):
+                valid = torch.from_numpy(batch.valid).to(self.resources.device)
+                for item in work:
+                    self._measure_part(item, maps[item.part.layer], valid, batch.first)
+            count = len(batch.valid)
+            progress.advance(count)
+            last = batch.first + count
+            if time.monotonic() - saved > pause and last < len(self.data):
+                start = time.monotonic()
+                self._save(number, work, last)
+                saved = time.monotonic()
+                pause = max(self.resources.checkpoint_seconds, 20 * (saved - start))
+        progress.close()
+        del size
+
+    def _measure_part(self, item: _Work, maps: torch.Tensor, valid: torch.Tensor, first_image: int) -> None:
+        part = item.part
+        values = maps[..., part.first : part.last].contiguous()
+        flat = values.flatten(1, 2)
+        peak = item.scan.update(flat, valid, first_image, first_image // self.block)
+        item.store.put(
+            first_image // self.method.batch_size, self._gather(item, values, peak, item.scan.bound), item.scan.bound
+        )
+
+    def _gather(self, item: _Work, values: torch.Tensor, peak: torch.Tensor, bound: torch.Tensor):  # type: ignore[no-untyped-def]
+        if self.convention.pads:
+            values = conventions.pad_ring(values)
+        return item.store.gatherer.gather(values.flatten(1, 2), peak, bound)
+
+    # The counting pass: labels against candidates, no forward pass but for what was dropped.
+
+    def _count(self, work: list[_Work]) -> list[LayerResult]:
+        used = int(self.valid.sum())
+        found = [
+            thresholds.select(
+                item.scan, self.convention, self.method.quantile, used * item.part.height * item.part.width
+            )
+            for item in work
+        ]
+        packer = LabelPacker(self.primary.numpy(), self.data.label_size, self.convention.unite)
+        counts, maps, axes = [], [], []
+        for item, at in zip(work, found):
+            counts.append(OverlapCounts(item.part.units, len(self.primary), len(self.data.categories)))
+            size = self._node_size(item.part)
+            maps.append(ExemplarMaps(item.scan, at.threshold, size, self.method.batch_size))
+            axes.append(self.convention.axes((item.part.height, item.part.width), self.data.label_size))
+        dropped = self._forward_again(sorted(set().union(*(item.store.dropped for item in work))))
+        progress = Progress("count", len(self.data))
+        for batch, labels in self._label_batches():
+            packed = packer.pack(labels)
+            fresh = next(dropped) if any(batch in item.store.dropped for item in work) else {}
+            with self.timings.phase("overlap_s"):
+                for i, item in enumerate(work):
+                    chunk = item.store.get(batch)
+                    if chunk is None:
+                        values = fresh[item.part.layer][..., item.part.first : item.part.last].contiguous()
+                        bound = found[i].threshold
+                        chunk = self._gather(item, values, self._peaks(values, batch), bound)
+                    self._count_chunk(chunk, packed, item, found[i], counts[i], axes[i])
+                    maps[i].update(batch, chunk)
+                    item.store.release(batch)
+            progress.advance(len(labels))
+        progress.close()
+        if self.totals is None:
+            self.totals = packer.totals
+        return [
+            self._finish(item, at, count, collected.result())
+            for item, at, count, collected in zip(work, found, counts, maps)
+        ]
+
+    def _count_chunk(self, chunk, packed: LabelBatch, item: _Work, at, counts: OverlapCounts, axes) -> None:  # type: ignore[no-untyped-def]
+        counts.update(chunk, packed, self._node_size(item.part), axes, at.threshold, self.primary, self.convention.area)
+
+    def _peaks(self, values: torch.Tensor, batch: int) -> torch.Tensor:
+        """Largest finite value of each map, -inf for excluded images: what the scan found in the first pass."""
+        finite = torch.where(values.isfinite(), values, torch.tensor(-torch.inf))
+        peak = finite.amax((1, 2))
+        first = batch * self.method.batch_size
+        peak[torch.from_numpy(~self.valid[first : first + len(peak)])] = -torch.inf
+        return peak
+
+    def _forward_again(self, batches: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:
+        """Maps of the given batches, ascending: the original batches once more, so the original bits."""
+        size, total = self.method.batch_size, len(self.data)
+        for first, last in _ranges(batches):
+            for batch in self._stream(first * size, min(total, (last + 1) * size), images=True, labels=False):
+                self.forwarded_again += len(batch.valid)
+                images = batch.images
+                images[~self.valid[batch.first : batch.first + len(images)]] = 0
+                with self.timings.phase("forward_s"):
+                    maps = self.forward(images)
+                yield maps
+
+    def _label_batches(self) -> Iterator[tuple[int, list["broden.ImageLabels | None"]]]:
+        """Labels of every batch in order, from the cache or decoded again; None for excluded images."""
+        size, total = self.method.batch_size, len(self.data)
+        again: list[int] = []
+        for batch in range(-(-total // size)):
+            span = range(batch * size, min(total, (batch + 1) * size))
+            if any(self.valid[p] and self.cache.get(p) is None for p in span):
+                again.append(batch)
+        decoded = (
+            item
+            for first, last in _ranges(again)
+            for item in self._stream(first * size, min(total, (last + 1) * size), images=False, labels=True)
+        )
+        missing = set(again)
+        for batch in range(-(-total // size)):
+            span = range(batch * size, min(total, (batch + 1) * size))
+            if batch not in missing:
+                yield batch, [self.cache.get(p) if self.valid[p] else None for p in span]
+                continue
+            fresh = next(decoded)
+            for fault in fresh.faults:
+                if self.valid[fault.position]:
+                    raise DissectError(f"{fault.file} could be read before and cannot be read now: {fault.reason}")
+            yield batch, [labels if self.valid[p] else None for p, labels in zip(span, fresh.labels)]
+
+    def _stream(self, start: int, stop: int, images: bool, labels: bool) -> Iterator["broden.Batch"]:
+        """`broden.stream` over a range, with the time that the loop waits for it."""
+        batches = iter(
+            broden.stream(
+                self.data, self.method.batch_size, start=start, stop=stop, images=images, labels=labels,
+                size=self.method.input_size, workers=self.resources.workers,
+            )
+        )  # fmt: skip
+        while True:
+            with self.timings.phase("decode_s"):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            yield batch
+
+    def _note_faults(self, batch: "broden.Batch") -> None:
+        self.valid[batch.first : batch.first + len(batch.valid)] = batch.valid
+        for fault in batch.faults:
+            self.faults[fault.position] = fault
+
+    def _finish(
+        self, item: _Work, at: thresholds.Thresholds, counts: OverlapCounts, exemplars: Exemplars
+    ) -> LayerResult:
+        scan, part = item.scan, item.part
+        nonfinite = scan.nonfinite.cpu()
+        counts.clear(nonfinite > 0)
+        if not self.convention.label_zero:
+            counts.intersection[:, 0] = 0
+        moments = scan.moments.cpu().numpy()
+        total = np.zeros(moments.shape[1:])
+        for block in moments:
+            total += block
+        count = np.maximum(at.n - nonfinite.numpy(), 1)
+        mean = total[:, 0] / count
+        spread = np.sqrt(np.maximum(total[:, 1] / count - mean * mean, 0))
+        return LayerResult(
+            part.layer, (part.height, part.width), at.n, at.k, at.threshold.numpy(), scan.low.cpu().numpy(),
+            scan.high.cpu().numpy(), mean, spread, nonfinite.numpy(), counts.intersection.cpu().numpy(),
+            counts.area.cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
+        )  # fmt: skip
+
+    # Resume: the state of the pass over the images.
+
+    @property
+    def _state_file(self) -> Path:
+        return self.resources.folder / "state.npz"
+
+    def _save(self, number: int, work: list[_Work], done: int) -> None:
+        arrays = {"valid": self.valid}
+        indices = []
+        for i, item in enumerate(work):
+            item.store.persist()
+            indices.append(item.store.index())
+            arrays |= {f"{i}/{name}": value for name, value in item.scan.state().items()}
+        faults = [list(fault) for fault in self.faults.values()]
+        checkpoint.save(
+            self._state_file,
+            checkpoint.State({"pass": number, "done": done, "stores": indices, "faults": faults}, arrays),
+        )
+
+    def _resume(self, number: int, work: list[_Work]) -> int:
+        """Take up the saved state; returns the position of the first image still to be done."""
+        state = checkpoint.load(self._state_file)
+        if state is None or state.meta["pass"] != number:
+            for item in work:
+                shutil.rmtree(item.store.folder, ignore_errors=True)
+            return 0
+        done = int(state.meta["done"])  # type: ignore[call-overload]
+        self.valid = state.arrays["valid"]
+        self.faults = {fault[0]: broden.Fault(*fault) for fault in state.meta["faults"]}  # type: ignore[attr-defined]
+        for i, item in enumerate(work):
+            item.scan.restore({name: state.arrays[f"{i}/{name}"] for name in LayerScan.NAMES})
+            item.store.restore(state.meta["stores"][i], -(-done // self.method.batch_size))  # type: ignore[index]
+        return done
+
+
+def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Ascending numbers as ranges of consecutive ones, (first, last)."""
+    start = 0
+    for i in range(1, len(numbers) + 1):
+        if i == len(numbers) or numbers[i] != numbers[i - 1] + 1:
+            yield numbers[start], numbers[i - 1]
+            start = i
+
+
+def _join(pieces: list[LayerResult]) -> LayerResult:
+    """One result from ranges of units of one layer."""
+    if len(pieces) == 1:
+        return pieces[0]
+
+    def stack(get):  # type: ignore[no-untyped-def]
+        return np.concatenate([get(piece) for piece in pieces])
+
+    per_unit = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
+    exemplars = Exemplars(
+        *(stack(lambda p, n=name: getattr(p.exemplars, n)) for name in ("value", "image", "place", "maps"))
+    )
+    first = pieces[0]
+    arrays = {name: stack(lambda p, n=name: getattr(p, n)) for name in per_unit}
+    return LayerResult(first.layer, first.map_size, first.n, first.k, exemplars=exemplars, **arrays)

@@ -1,0 +1,110 @@
+"""What one read of a layer's activations leaves behind: tails, extremes, moments and exemplars. Mergeable."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dissect import ops
+
+BLOCKS = 64  # moments are kept per block of images, so that their sums do not depend on how a run is cut
+
+
+def block_size(images: int, batch_size: int) -> int:
+    """Images in a block: a whole number of batches, so that there are at most BLOCKS blocks."""
+    batches = -(-images // batch_size)
+    return max(1, -(-batches // BLOCKS)) * batch_size
+
+
+class LayerScan:
+    """Per-unit statistics of one layer over any set of batches.
+
+    units U; keep = number of largest values to hold (k + 1 of the final threshold or more); places P = h * w;
+    exemplars E images per unit. `update` adds a batch, `merge` another scan of other images, both in any order.
+
+    tail [U, cap] float32 with fill [U]; bound [U] is at all times a lower bound of the keep-th largest value of
+    all images seen, -inf until there are enough of them. moments [blocks, U, 2] float64 (sum, sum of squares).
+    """
+
+    NAMES = (
+        "tail", "fill", "bound", "low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place",
+    )  # fmt: skip
+
+    def __init__(self, units: int, keep: int, exemplars: int, blocks: int, device: str = "cpu") -> None:
+        self.keep = keep
+        capacity = keep + max(256, keep // 4)
+
+        def full(shape: tuple[int, ...], value: float, dtype: torch.dtype) -> Tensor:
+            return torch.full(shape, value, dtype=dtype, device=device)
+
+        f32, i64 = torch.float32, torch.int64
+        self.tail = full((units, capacity), 0, f32)
+        self.fill = full((units,), 0, i64)
+        self.bound = full((units,), -math.inf, f32)
+        self.low = full((units,), math.inf, f32)
+        self.high = full((units,), -math.inf, f32)
+        self.nonfinite = full((units,), 0, i64)
+        self.moments = full((blocks, units, 2), 0, torch.float64)
+        self.top_value = full((units, exemplars), 0, f32)
+        self.top_image = full((units, exemplars), -1, i64)
+        self.top_place = full((units, exemplars), 0, i64)
+
+    @staticmethod
+    def bytes_needed(units: int, keep: int, exemplars: int, blocks: int) -> int:
+        """Memory of a scan of that size, in bytes."""
+        return units * (4 * (keep + max(256, keep // 4)) + 20 * exemplars + 16 * blocks + 28)
+
+    def update(self, maps: Tensor, valid: Tensor, first_image: int, block: int) -> Tensor:
+        """maps [B, P, U] float32, valid [B] bool; returns the peak of each map [B, U]."""
+        peak = torch.empty(maps.shape[0], maps.shape[2], dtype=torch.float32, device=maps.device)
+        ops.scan(
+            maps, valid, first_image, self.keep, self.tail, self.fill, self.bound, self.low, self.high, self.nonfinite,
+            self.moments[block], self.top_value, self.top_image, self.top_place, peak,
+        )  # fmt: skip
+        return peak
+
+    def merge(self, other: "LayerScan") -> None:
+        """Add a scan of other images with the same units, keep, exemplars and blocks."""
+        for u in range(len(self.fill)):
+            values = torch.cat([self.tail[u, : self.fill[u]], other.tail[u, : other.fill[u]]])
+            if len(values) >= self.keep:
+                values = values.topk(self.keep).values
+                self.bound[u] = values[-1]
+            self.tail[u, : len(values)] = values
+            self.fill[u] = len(values)
+        torch.minimum(self.low, other.low, out=self.low)
+        torch.maximum(self.high, other.high, out=self.high)
+        self.nonfinite += other.nonfinite
+        self.moments += other.moments
+        self._merge_exemplars(other)
+
+    def _merge_exemplars(self, other: "LayerScan") -> None:
+        value = torch.cat([self.top_value, other.top_value], 1).numpy()
+        image = torch.cat([self.top_image, other.top_image], 1).numpy()
+        place = torch.cat([self.top_place, other.top_place], 1).numpy()
+        free = image < 0
+        order = np.lexsort((image, -value, free), axis=1)[:, : self.top_value.shape[1]]
+        for name, array in (("top_value", value), ("top_image", image), ("top_place", place)):
+            getattr(self, name).copy_(torch.from_numpy(np.take_along_axis(array, order, 1)))
+
+    def largest(self, ranks: int) -> Tensor:
+        """The `ranks` largest values of each unit, descending: [U, ranks] float32.
+
+        -inf where a unit has fewer finite values; ranks <= keep.
+        """
+        sorted_tail = torch.empty(len(self.fill), ranks)
+        tail, fill = self.tail.cpu(), self.fill.tolist()
+        for u, filled in enumerate(fill):
+            top = tail[u, :filled].topk(min(ranks, filled)).values
+            sorted_tail[u, : len(top)] = top
+            sorted_tail[u, len(top) :] = -math.inf
+        return sorted_tail
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Everything needed to go on later, as arrays."""
+        return {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
+
+    def restore(self, state: dict[str, np.ndarray]) -> None:
+        for name in self.NAMES:
+            getattr(self, name).copy_(torch.from_numpy(state[name]))

@@ -1,0 +1,47 @@
+"""Exact thresholds from the tails of the largest values."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dissect.conventions import Convention
+from dissect.errors import SpecError
+from dissect.scan import LayerScan
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """threshold [U] float32 with P(a > T) = q; n values per unit, of which k lie above (ties outside)."""
+
+    threshold: Tensor
+    n: int
+    k: int
+
+
+def tail_length(convention: Convention, quantile: float, n: int) -> int:
+    """How many of the largest of n values must be kept to read the threshold out."""
+    return math.ceil(convention.rank(quantile, n)) + 1
+
+
+def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> Thresholds:
+    """Read the thresholds for n values per unit (those of the images really used) out of a finished scan.
+
+    Raises SpecError where floor(q n) is 0: there are too few images for this quantile.
+    """
+    rank = convention.rank(quantile, n)
+    if rank < 1:
+        needed = math.ceil(1 / quantile)
+        raise SpecError(
+            f"too few images: quantile {quantile:g} of {n} activations per unit keeps none; "
+            f"at least {needed} are needed (more images, an earlier layer, or a larger --quantile)"
+        )
+    upper = int(rank)
+    top = scan.largest(math.ceil(rank) + 1)
+    threshold = top[:, upper]
+    if rank != upper:
+        threshold = (
+            top[:, upper].double() + float(rank - upper) * (top[:, upper + 1].double() - top[:, upper].double())
+        ).float()
+    return Thresholds(torch.where(threshold.isfinite(), threshold, torch.tensor(math.inf)), n, upper)
