@@ -57,7 +57,7 @@ def default_workers() -> int:
     return min(16, cores)
 
 
-def stream(  # noqa: PLR0917 - the published signature
+def stream(
     data: Dataset,
     batch_size: int,
     start: int = 0,
