@@ -6,12 +6,32 @@ architectures are set here (TORCH_CUDA_ARCH_LIST overrides them).
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
 import torch
 from setuptools import setup
-from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension
+
+
+def toolkit() -> str | None:
+    """Root of a CUDA toolkit that can compile and link, or None. A nvcc on PATH may be a wrapper, so it is asked."""
+    roots = [os.environ.get("CUDA_HOME", ""), os.environ.get("CUDA_PATH", "")]
+    nvcc = shutil.which("nvcc")
+    if nvcc:
+        told = subprocess.run([nvcc, "--dryrun", "none.cu"], capture_output=True, text=True, check=False).stderr
+        roots += [line.split("TOP=", 1)[1].strip() for line in told.splitlines() if "TOP=" in line]
+    for root in [*roots, "/usr/local/cuda"]:
+        if root and Path(root, "bin", "nvcc").exists() and list(Path(root).glob("lib*/libcudart.so*")):
+            return str(Path(root).resolve())
+    return None
+
+
+CUDA_ROOT = toolkit()
+if CUDA_ROOT:  # torch reads it when it is imported
+    os.environ["CUDA_HOME"] = CUDA_ROOT
+
+from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtension  # noqa: E402
 
 STABLE = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]  # runs on torch 2.11 and later
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
@@ -21,24 +41,16 @@ CPU_SOURCES = ["csrc/ops.cpp", *sorted(str(path) for path in Path("csrc/cpu").gl
 CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))
 
 
-def toolkit() -> str | None:
-    """The nvcc of a toolkit whose major version is torch's, or None."""
-    nvcc = shutil.which("nvcc") or (
-        os.path.join(os.environ["CUDA_HOME"], "bin", "nvcc") if "CUDA_HOME" in os.environ else None
-    )
-    return nvcc if nvcc and os.path.exists(nvcc) else None
-
-
 def cuda_decision() -> tuple[bool, str]:
     wish = os.environ.get("DISSECT_CUDA", "")
     if wish == "0":
         return False, "DISSECT_CUDA=0"
     if torch.version.cuda is None:
         found, why = False, "this torch is a CPU build"
-    elif toolkit() is None:
-        found, why = False, "no nvcc on PATH or in CUDA_HOME"
+    elif CUDA_ROOT is None:
+        found, why = False, "no toolkit with nvcc and libcudart in CUDA_HOME, on PATH or in the usual place"
     else:
-        found, why = True, f"torch CUDA {torch.version.cuda}, {toolkit()}"
+        found, why = True, f"torch CUDA {torch.version.cuda}, toolkit {Path(CUDA_ROOT).name}"
     if wish == "1" and not found:
         sys.exit(f"DISSECT_CUDA=1 asks for the CUDA kernels, but {why}")
     return found, why

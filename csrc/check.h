@@ -51,4 +51,29 @@ inline void check_tensor(
   STD_TORCH_CHECK(tensor.is_contiguous(), name, " (", axes, ") must be contiguous");
 }
 
+inline void check_scan(
+    const Tensor& maps, const Tensor& valid, int64_t keep, const Tensor& tail, const Tensor& fill, const Tensor& bound,
+    const Tensor& low, const Tensor& high, const Tensor& nonfinite, const Tensor& moments, const Tensor& top_value,
+    const Tensor& top_image, const Tensor& top_place, const Tensor& peak) {
+  check_tensor(maps, "maps", "image, place, unit", ScalarType::Float, {-1, -1, -1});
+  const int64_t images = maps.size(0), units = maps.size(2);
+  check_tensor(valid, "valid", "image", ScalarType::Bool, {images});
+  check_tensor(tail, "tail", "unit, slot", ScalarType::Float, {units, -1});
+  const int64_t capacity = tail.size(1);
+  STD_TORCH_CHECK(
+      keep >= 1 && capacity > keep, "tail (unit, slot) needs more slots than keep = ", keep, " (at least 1), got ",
+      capacity);
+  check_tensor(fill, "fill", "unit", ScalarType::Long, {units});
+  check_tensor(bound, "bound", "unit", ScalarType::Float, {units});
+  check_tensor(low, "low", "unit", ScalarType::Float, {units});
+  check_tensor(high, "high", "unit", ScalarType::Float, {units});
+  check_tensor(nonfinite, "nonfinite", "unit", ScalarType::Long, {units});
+  check_tensor(moments, "moments", "unit, sum and sum of squares", ScalarType::Double, {units, 2});
+  check_tensor(top_value, "top_value", "unit, slot", ScalarType::Float, {units, -1});
+  const int64_t slots = top_value.size(1);
+  check_tensor(top_image, "top_image", "unit, slot", ScalarType::Long, {units, slots});
+  check_tensor(top_place, "top_place", "unit, slot", ScalarType::Long, {units, slots});
+  check_tensor(peak, "peak", "image, unit", ScalarType::Float, {images, units});
+}
+
 }  // namespace dissect

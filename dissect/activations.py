@@ -48,7 +48,8 @@ def as_maps(output: object, layer: str) -> Tensor:
         maps = output[:, extra:].unflatten(1, (side, side))
     else:
         raise SpecError(
-            f"layer {layer!r} has shape {list(output.shape)}: expected maps [N, U, h, w], vectors [N, U] or tokens [N, T, U]"
+            f"layer {layer!r} has shape {list(output.shape)}: "
+            "expected maps [N, U, h, w], vectors [N, U] or tokens [N, T, U]"
         )
     return maps.float().contiguous()
 

@@ -24,6 +24,9 @@ class LabelBatch:
     scalar_start: Tensor
     held: Tensor
 
+    def to(self, device: str) -> "LabelBatch":
+        return LabelBatch(*(getattr(self, name).to(device) for name in self.__dataclass_fields__))
+
 
 class LabelTotals:
     """G[c] = pixels of each label over the images used, and how many images hold it. Mergeable.
@@ -108,7 +111,7 @@ class LabelPacker:
 
 
 class LabelCache:
-    """Keeps decoded labels of the first images up to a budget in bytes, so that the counting pass need not decode again."""
+    """Keeps decoded labels up to a budget in bytes, so that the counting pass need not decode them again."""
 
     def __init__(self, budget: int) -> None:
         self.budget = budget

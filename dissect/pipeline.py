@@ -25,7 +25,7 @@ from dissect.candidates import CandidateStore, Gatherer
 from dissect.errors import DissectError, SpecError
 from dissect.exemplars import ExemplarMaps, Exemplars
 from dissect.forward import Forward
-from dissect.labels import LabelBatch, LabelCache, LabelPacker, LabelTotals
+from dissect.labels import LabelCache, LabelPacker, LabelTotals
 from dissect.overlap import OverlapCounts
 from dissect.plan import Part, Plan, make_plan
 from dissect.progress import Progress
@@ -195,14 +195,17 @@ class _Run:
         for layer in self.method.layers:
             layers[layer] = _join([piece for group in pieces for piece in group if piece.layer == layer])
         assert self.totals is not None
+        faults = tuple(self.faults[position] for position in sorted(self.faults))
         return Result(
-            layers, self.totals, int(self.valid.sum()), tuple(self.faults[p] for p in sorted(self.faults)), self.timings,
+            layers, self.totals, int(self.valid.sum()), faults, self.timings,
             self.forwarded_again, self.disk_bytes, self.forward.step,
         )  # fmt: skip
 
     def _begin(self, number: int, index: int, part: Part) -> _Work:
         share = len(self.plan.passes[number])
-        scan = LayerScan(part.units, part.keep, self.method.exemplars, BLOCKS, self.resources.device)
+        scan = LayerScan(
+            part.units, part.keep, self.method.exemplars, BLOCKS, part.height * part.width, self.resources.device
+        )
         store = CandidateStore(
             Gatherer(*self._node_size(part), self.resources.device),
             self.plan.candidate_bytes // share,
@@ -218,7 +221,6 @@ class _Run:
     # The pass over the images: tails, extremes, exemplars and candidates.
 
     def _measure(self, number: int, work: list[_Work]) -> None:
-        size = self.method.batch_size
         done = self._resume(number, work)
         saved = time.monotonic()
         pause = self.resources.checkpoint_seconds
@@ -243,7 +245,6 @@ class _Run:
                 saved = time.monotonic()
                 pause = max(self.resources.checkpoint_seconds, 20 * (saved - start))
         progress.close()
-        del size
 
     def _measure_part(self, item: _Work, maps: torch.Tensor, valid: torch.Tensor, first_image: int) -> None:
         part = item.part
@@ -270,25 +271,34 @@ class _Run:
             for item in work
         ]
         packer = LabelPacker(self.primary.numpy(), self.data.label_size, self.convention.unite)
+        device = self.resources.device
+        primary = self.primary.to(device)
+        levels = [at.threshold.to(device) for at in found]
         counts, maps, axes = [], [], []
         for item, at in zip(work, found):
-            counts.append(OverlapCounts(item.part.units, len(self.primary), len(self.data.categories)))
+            counts.append(OverlapCounts(item.part.units, len(self.primary), len(self.data.categories), device))
             size = self._node_size(item.part)
             maps.append(ExemplarMaps(item.scan, at.threshold, size, self.method.batch_size))
-            axes.append(self.convention.axes((item.part.height, item.part.width), self.data.label_size))
+            axes.append(
+                tuple(
+                    table.to(device)
+                    for table in self.convention.axes((item.part.height, item.part.width), self.data.label_size)
+                )
+            )
         dropped = self._forward_again(sorted(set().union(*(item.store.dropped for item in work))))
         progress = Progress("count", len(self.data))
         for batch, labels in self._label_batches():
-            packed = packer.pack(labels)
+            packed = packer.pack(labels).to(device)
             fresh = next(dropped) if any(batch in item.store.dropped for item in work) else {}
             with self.timings.phase("overlap_s"):
                 for i, item in enumerate(work):
                     chunk = item.store.get(batch)
                     if chunk is None:
                         values = fresh[item.part.layer][..., item.part.first : item.part.last].contiguous()
-                        bound = found[i].threshold
-                        chunk = self._gather(item, values, self._peaks(values, batch), bound)
-                    self._count_chunk(chunk, packed, item, found[i], counts[i], axes[i])
+                        chunk = self._gather(item, values, self._peaks(values, batch), levels[i])
+                    counts[i].update(
+                        chunk, packed, self._node_size(item.part), axes[i], levels[i], primary, self.convention.area
+                    )
                     maps[i].update(batch, chunk)
                     item.store.release(batch)
             progress.advance(len(labels))
@@ -300,15 +310,11 @@ class _Run:
             for item, at, count, collected in zip(work, found, counts, maps)
         ]
 
-    def _count_chunk(self, chunk, packed: LabelBatch, item: _Work, at, counts: OverlapCounts, axes) -> None:  # type: ignore[no-untyped-def]
-        counts.update(chunk, packed, self._node_size(item.part), axes, at.threshold, self.primary, self.convention.area)
-
     def _peaks(self, values: torch.Tensor, batch: int) -> torch.Tensor:
         """Largest finite value of each map, -inf for excluded images: what the scan found in the first pass."""
-        finite = torch.where(values.isfinite(), values, torch.tensor(-torch.inf))
-        peak = finite.amax((1, 2))
+        peak = torch.where(values.isfinite(), values, -torch.inf).amax((1, 2))
         first = batch * self.method.batch_size
-        peak[torch.from_numpy(~self.valid[first : first + len(peak)])] = -torch.inf
+        peak[torch.from_numpy(~self.valid[first : first + len(peak)]).to(peak.device)] = -torch.inf
         return peak
 
     def _forward_again(self, batches: Sequence[int]) -> Iterator[dict[str, torch.Tensor]]:

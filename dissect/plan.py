@@ -64,10 +64,11 @@ def make_plan(
     used, peak = 0, 0
     for layer, (height, width, units) in shapes.items():
         keep = tail_length(convention, quantile, images * height * width)
-        each = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS)
+        each = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, height * width)
         if each > room:
             raise SpaceError(
-                f"layer {layer!r} needs {size(each)} for the tail of one unit ({height} x {width} maps of {images:,} images), "
+                f"layer {layer!r} needs {size(each)} for the tail of one unit "
+                f"({height} x {width} maps of {images:,} images), "
                 f"more than half of --memory {size(memory)}: raise it to {size(2 * each)}"
             )
         first = 0

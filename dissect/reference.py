@@ -58,7 +58,7 @@ def scan(
     for b in range(images):
         if not valid[b]:
             continue
-        values = maps[b]
+        values = maps[b] + 0.0  # -0 becomes +0, so that equal values have equal bits
         finite = torch.isfinite(values)
         nonfinite += (~finite).sum(0)
         known = torch.where(finite, values, torch.tensor(-math.inf))

@@ -20,8 +20,8 @@ def block_size(images: int, batch_size: int) -> int:
 class LayerScan:
     """Per-unit statistics of one layer over any set of batches.
 
-    units U; keep = number of largest values to hold (k + 1 of the final threshold or more); places P = h * w;
-    exemplars E images per unit. `update` adds a batch, `merge` another scan of other images, both in any order.
+    units U; keep = number of largest values to hold (k + 1 of the final threshold or more);
+    exemplars E images per unit. `places` is P = h * w. `update` adds a batch, `merge` another scan of other images, both in any order.
 
     tail [U, cap] float32 with fill [U]; bound [U] is at all times a lower bound of the keep-th largest value of
     all images seen, -inf until there are enough of them. moments [blocks, U, 2] float64 (sum, sum of squares).
@@ -31,9 +31,11 @@ class LayerScan:
         "tail", "fill", "bound", "low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place",
     )  # fmt: skip
 
-    def __init__(self, units: int, keep: int, exemplars: int, blocks: int, device: str = "cpu") -> None:
+    def __init__(
+        self, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, device: str = "cpu"
+    ) -> None:
         self.keep = keep
-        capacity = keep + max(256, keep // 4)
+        capacity = self._capacity(keep, places)
 
         def full(shape: tuple[int, ...], value: float, dtype: torch.dtype) -> Tensor:
             return torch.full(shape, value, dtype=dtype, device=device)
@@ -51,9 +53,15 @@ class LayerScan:
         self.top_place = full((units, exemplars), 0, i64)
 
     @staticmethod
-    def bytes_needed(units: int, keep: int, exemplars: int, blocks: int) -> int:
+    def _capacity(keep: int, places: int) -> int:
+        """Slots of a tail: room for a map beyond what is kept (the CUDA twin selects between maps), at least a quarter
+        more, so that selecting stays cheap."""
+        return keep + max(256, keep // 4, places)
+
+    @classmethod
+    def bytes_needed(cls, units: int, keep: int, exemplars: int, blocks: int, places: int = 0) -> int:
         """Memory of a scan of that size, in bytes."""
-        return units * (4 * (keep + max(256, keep // 4)) + 20 * exemplars + 16 * blocks + 28)
+        return units * (4 * cls._capacity(keep, places) + 20 * exemplars + 16 * blocks + 28)
 
     def update(self, maps: Tensor, valid: Tensor, first_image: int, block: int) -> Tensor:
         """maps [B, P, U] float32, valid [B] bool; returns the peak of each map [B, U]."""

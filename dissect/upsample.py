@@ -21,6 +21,9 @@ class AxisTable:
     def __len__(self) -> int:
         return self.t.shape[0]
 
+    def to(self, device: str) -> "AxisTable":
+        return AxisTable(self.node.to(device), self.t.to(device))
+
 
 def half_pixel(sources: int, targets: int) -> AxisTable:
     """Half-pixel centres, edges repeated (torch `align_corners=False`): target i reads source (i + 1/2) s / t - 1/2."""

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "../check.h"
+#include "../chunk_check.h"
 #include "../core/activation.h"
 #include "../core/nodes.h"
 
@@ -18,30 +18,6 @@ struct ChunkView {
   const float* value;
   int64_t pairs;
 };
-
-inline void check_chunk(
-    const Tensor& unit, const Tensor& image, const Tensor& start, const Tensor& place, const Tensor& value) {
-  check_tensor(unit, "pair_unit", "pair", ScalarType::Int, {-1});
-  const int64_t pairs = unit.size(0);
-  check_tensor(image, "pair_image", "pair", ScalarType::Int, {pairs});
-  check_tensor(start, "pair_start", "pair + 1", ScalarType::Int, {pairs + 1});
-  check_tensor(value, "node_value", "node", ScalarType::Float, {-1});
-  const ScalarType wide = place.scalar_type();
-  STD_TORCH_CHECK(
-      wide == ScalarType::Short || wide == ScalarType::Int,
-      "node_place (node) must be int16 (read as unsigned) or int32, got ", torch::headeronly::toString(wide));
-  check_tensor(place, "node_place", "node", wide, {value.size(0)});
-}
-
-// Places are stored as 16-bit unsigned numbers where the map has at most 65,536 of them.
-template <typename Body>
-void with_place_type(const Tensor& place, const Body& body) {
-  if (place.scalar_type() == ScalarType::Short) {
-    body(uint16_t{});
-  } else {
-    body(int32_t{});
-  }
-}
 
 template <typename Place>
 ChunkView<Place> view_chunk(
@@ -132,16 +108,6 @@ void join_chunk(
     pair += static_cast<int64_t>(part.units.size());
     node += static_cast<int64_t>(part.node_places.size());
   }
-}
-
-inline void check_output_chunk(
-    const Tensor& unit, const Tensor& image, const Tensor& start, const Tensor& place, const Tensor& value,
-    const Tensor& used, int64_t places) {
-  check_chunk(unit, image, start, place, value);
-  check_tensor(used, "used", "pairs and nodes", ScalarType::Long, {2});
-  STD_TORCH_CHECK(
-      places <= 65536 || place.scalar_type() == ScalarType::Int,
-      "node_place must be int32 for maps of more than 65,536 places, here ", places);
 }
 
 }  // namespace dissect

@@ -97,28 +97,11 @@ void overlap(
     const Tensor& column_node, const Tensor& column_t, const Tensor& threshold, const Tensor& planes,
     const Tensor& plane_start, const Tensor& scalars, const Tensor& scalar_start, const Tensor& held,
     const Tensor& primary, int64_t area_rule, Tensor intersection, Tensor area, Tensor mask) {
-  check_chunk(pair_unit, pair_image, pair_start, node_place, node_value);
-  check_tensor(row_t, "row_t", "target row", ScalarType::Float, {-1});
-  check_tensor(column_t, "column_t", "target column", ScalarType::Float, {-1});
-  const int64_t rows = row_t.size(0), columns = column_t.size(0);
-  check_tensor(row_node, "row_node", "target row, two nodes", ScalarType::Int, {rows, 2});
-  check_tensor(column_node, "column_node", "target column, two nodes", ScalarType::Int, {columns, 2});
-  check_tensor(threshold, "threshold", "unit", ScalarType::Float, {-1});
-  const int64_t units = threshold.size(0);
-  check_tensor(planes, "planes", "plane, row, column", ScalarType::Short, {-1, rows, columns});
-  check_tensor(held, "held", "image", ScalarType::Long, {-1});
-  const int64_t images = held.size(0);
-  check_tensor(plane_start, "plane_start", "image + 1", ScalarType::Int, {images + 1});
-  check_tensor(scalars, "scalars", "scalar", ScalarType::Int, {-1});
-  check_tensor(scalar_start, "scalar_start", "image + 1", ScalarType::Int, {images + 1});
-  check_tensor(primary, "primary", "label", ScalarType::Short, {-1});
-  const int64_t labels = primary.size(0);
-  check_tensor(intersection, "intersection", "unit, label", ScalarType::Long, {units, labels});
-  check_tensor(area, "area", "unit, category", ScalarType::Long, {units, -1});
-  const int64_t categories = area.size(1);
-  check_tensor(mask, "mask", "unit", ScalarType::Long, {units});
-  STD_TORCH_CHECK(categories <= 64, "area (unit, category) may have at most 64 categories, got ", categories);
-  STD_TORCH_CHECK(area_rule >= 0 && area_rule <= 2, "area_rule must be 0, 1 or 2, got ", area_rule);
+  check_overlap(
+      pair_unit, pair_image, pair_start, node_place, node_value, row_node, row_t, column_node, column_t, threshold,
+      planes, plane_start, scalars, scalar_start, held, primary, area_rule, intersection, area, mask);
+  const int64_t rows = row_t.size(0), columns = column_t.size(0), units = threshold.size(0), images = held.size(0);
+  const int64_t labels = primary.size(0), categories = area.size(1);
 
   const int32_t* unit_data = pair_unit.const_data_ptr<int32_t>();
   const int32_t* image_data = pair_image.const_data_ptr<int32_t>();

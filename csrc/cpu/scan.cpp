@@ -53,7 +53,7 @@ DISSECT_CLONES bool fold_place(const float* values, int64_t count, int lane, Til
   double* sum = tile.sum[lane];
   double* square = tile.square[lane];
   for (int64_t j = 0; j < count; ++j) {
-    const float raw = values[j];
+    const float raw = values[j] + 0.0f;  // -0 becomes +0, so that equal values have equal bits
     const bool finite = is_finite(raw);
     const float value = finite ? raw : 0.0f;
     const float high = finite ? raw : kNothing;
@@ -90,25 +90,9 @@ void scan(
     const Tensor& maps, const Tensor& valid, int64_t first_image, int64_t keep, Tensor tail, Tensor fill, Tensor bound,
     Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor top_value, Tensor top_image, Tensor top_place,
     Tensor peak) {
-  check_tensor(maps, "maps", "image, place, unit", ScalarType::Float, {-1, -1, -1});
+  check_scan(maps, valid, keep, tail, fill, bound, low, high, nonfinite, moments, top_value, top_image, top_place, peak);
   const int64_t images = maps.size(0), places = maps.size(1), units = maps.size(2);
-  check_tensor(valid, "valid", "image", ScalarType::Bool, {images});
-  check_tensor(tail, "tail", "unit, slot", ScalarType::Float, {units, -1});
-  const int64_t capacity = tail.size(1);
-  STD_TORCH_CHECK(
-      keep >= 1 && capacity > keep, "tail (unit, slot) needs more slots than keep = ", keep, " (at least 1), got ",
-      capacity);
-  check_tensor(fill, "fill", "unit", ScalarType::Long, {units});
-  check_tensor(bound, "bound", "unit", ScalarType::Float, {units});
-  check_tensor(low, "low", "unit", ScalarType::Float, {units});
-  check_tensor(high, "high", "unit", ScalarType::Float, {units});
-  check_tensor(nonfinite, "nonfinite", "unit", ScalarType::Long, {units});
-  check_tensor(moments, "moments", "unit, sum and sum of squares", ScalarType::Double, {units, 2});
-  check_tensor(top_value, "top_value", "unit, slot", ScalarType::Float, {units, -1});
-  const int64_t slots = top_value.size(1);
-  check_tensor(top_image, "top_image", "unit, slot", ScalarType::Long, {units, slots});
-  check_tensor(top_place, "top_place", "unit, slot", ScalarType::Long, {units, slots});
-  check_tensor(peak, "peak", "image, unit", ScalarType::Float, {images, units});
+  const int64_t capacity = tail.size(1), slots = top_value.size(1);
   if (images == 0 || places == 0 || units == 0) {
     return;
   }
@@ -148,7 +132,7 @@ void scan(
               for (int64_t j = 0; j < count; ++j) {
                 if (values[j] > state.bound[j] && is_finite(values[j])) {
                   const int64_t u = first + j;
-                  Tail{tail_data + u * capacity, fill_data + u, bound_data + u, capacity, keep}.push(values[j]);
+                  Tail{tail_data + u * capacity, fill_data + u, bound_data + u, capacity, keep}.push(values[j] + 0.0f);
                   state.bound[j] = bound_data[u];
                 }
               }
