@@ -56,7 +56,7 @@ class Resources:
     workers: int | None = None
     memory: int = 1280 << 20
     disk: int = 8 << 30
-    checkpoint_seconds: float = 60.0
+    checkpoint_seconds: float = 60.0  # 0: after every batch
 
 
 @dataclass(frozen=True)
@@ -243,7 +243,9 @@ class _Run:
                 start = time.monotonic()
                 self._save(number, work, last)
                 saved = time.monotonic()
-                pause = max(self.resources.checkpoint_seconds, 20 * (saved - start))
+                pause = self.resources.checkpoint_seconds and max(
+                    self.resources.checkpoint_seconds, 20 * (saved - start)  # saving costs at most one part in twenty
+                )
         progress.close()
 
     def _measure_part(self, item: _Work, maps: torch.Tensor, valid: torch.Tensor, first_image: int) -> None:
@@ -305,6 +307,8 @@ class _Run:
         progress.close()
         if self.totals is None:
             self.totals = packer.totals
+            if not self.convention.label_zero:
+                self.totals.area[0] = self.totals.images[0] = 0
         return [
             self._finish(item, at, count, collected.result())
             for item, at, count, collected in zip(work, found, counts, maps)

@@ -1,0 +1,243 @@
+"""The whole method on a small set: against a dense oracle, against planted truth, and under every store policy."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.dissect.tiny import NAMES, TinySet
+from torch import nn
+
+import broden
+from dissect import pipeline, reference, scores, upsample
+from dissect.errors import SpecError
+from dissect.pipeline import Method, Resources
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> TinySet:
+    return TinySet(tmp_path_factory.mktemp("tiny"))
+
+
+class Net(nn.Module):
+    """Three layers with an in-place ReLU after the first: 12 units 8 x 8, 9 units 4 x 4, 5 units 1 x 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.first = nn.Conv2d(3, 12, 3, stride=2, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.second = nn.Conv2d(12, 9, 3, stride=2, padding=1)
+        self.head = nn.Linear(9, 5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.second(self.relu(self.first(x)))
+        return self.head(x.mean((2, 3)))
+
+
+class Planted(nn.Module):
+    """Unit 0 is the mask of label 3 (cat), unit 1 that of label 5 (wheel), unit 2 is dead, unit 3 has a NaN,
+    unit 4 is saturated (its maximum everywhere but in one place of each batch)."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x[:, :, ::2, ::2] * 255
+        cat, wheel = (x[:, c].sub(20 * n).abs() < 1 for c, n in ((0, 3), (1, 5)))
+        maps = torch.zeros(len(x), 5, x.shape[2], x.shape[3])
+        maps[:, 0], maps[:, 1], maps[:, 2] = cat, wheel, 7.5
+        maps[:, 3] = cat
+        maps[0, 3, 0, 0] = torch.nan
+        maps[:, 4] = 1
+        maps[0, 4, 0, 0] = 0
+        return maps
+
+
+def run(
+    tiny: TinySet, net: nn.Module, tmp_path: Path, layers: tuple[str, ...], resources: dict | None = None, **method: object
+) -> pipeline.Result:
+    torch.set_num_threads(1)
+    data = broden.open(tiny.folder)
+    spec = Method(layers, **{"quantile": 0.05, "batch_size": 5, "exemplars": 3} | method)  # type: ignore[arg-type]
+    return pipeline.dissect(net, data, spec, Resources(tmp_path / "work", **(resources or {})))
+
+
+def dense(tiny: TinySet, maps: np.ndarray, quantile: float) -> dict[str, np.ndarray]:
+    """The definition on whole arrays: maps [N, U, h, w]."""
+    images, units, height, width = maps.shape
+    values = maps.transpose(0, 2, 3, 1).reshape(-1, units)
+    k = int(quantile * len(values))
+    level = np.sort(values, 0)[::-1][k]
+    tables = [upsample.half_pixel(s, tiny.size) for s in (height, width)]
+    up = reference.upsample(torch.from_numpy(maps), tables[0].node, tables[0].t, tables[1].node, tables[1].t).numpy()
+    masks = up > level[:, None, None]
+    meeting = np.zeros((units, len(NAMES)), np.int64)
+    area, concept = np.zeros((units, 6), np.int64), np.zeros(len(NAMES), np.int64)
+    for i in range(images):
+        where = tiny.holds(i)
+        concept += where.sum((1, 2))
+        meeting += (masks[i][:, None] & where[None]).sum((2, 3))
+        for category in {tiny.primary[n] for n in np.flatnonzero(where.any((1, 2)))}:
+            area[:, category] += masks[i].sum((1, 2))
+    return {"threshold": level, "intersection": meeting, "area": area, "mask": masks.sum((0, 2, 3)), "concept": concept}
+
+
+def activations(tiny: TinySet, net: Net, upto: str) -> np.ndarray:
+    data = broden.open(tiny.folder)
+    x = np.stack([data.read_image(i) for i in range(len(data))])
+    x = (torch.from_numpy(x).permute(0, 3, 1, 2).float() / 255 - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / (
+        torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
+    )
+    with torch.no_grad():
+        first = net.first(x)
+        second = net.second(first.relu())
+        found = {"first": first, "second": second, "head": net.head(second.mean((2, 3)))[:, :, None, None]}
+    return found[upto].numpy()
+
+
+@pytest.mark.parametrize("layer", ["first", "second", "head"])
+def test_counts_equal_the_dense_definition(tiny: TinySet, tmp_path: Path, layer: str) -> None:
+    result = run(tiny, Net(), tmp_path, ("first", "second", "head"))
+    found, expected = result.layers[layer], dense(tiny, activations(tiny, Net(), layer), 0.05)
+    assert np.allclose(found.threshold, expected["threshold"], rtol=1e-4)
+    assert np.array_equal(result.totals.area, expected["concept"])
+    # float rounding of the forward pass (layout, batch) may move single pixels
+    for name in ("intersection", "area", "mask"):
+        assert np.abs(getattr(found, name) - expected[name]).max() <= 2, name
+    assert found.k == int(0.05 * found.n)
+
+
+def test_planted_masks_score_one(tiny: TinySet, tmp_path: Path) -> None:
+    net = nn.Sequential(Planted())
+    result = run(tiny, net, tmp_path, ("0",), quantile=0.25, mean=(0, 0, 0), std=(1, 1, 1))
+    layer = result.layers["0"]
+    counts = scores.Counts(layer.intersection, layer.area, result.totals.area, np.array(tiny.primary))
+    labels = scores.label_units(counts)
+    assert [NAMES[n] for n in labels.label] == ["cat", "wheel", "", "", ""]
+    assert labels.iou.tolist() == [1, 1, 0, 0, 0]
+    assert layer.dead.tolist() == [False, False, True, False, False]
+    assert layer.saturated.tolist() == [False, False, False, False, True]
+    assert layer.nonfinite.tolist() == [0, 0, 0, 5, 0]  # one in the first image of each batch
+    cat = np.stack([tiny.holds(i)[3] for i in range(tiny.images)])
+    for number in range(1, len(NAMES)):
+        other = np.stack([tiny.holds(i)[number] for i in range(tiny.images)])
+        of_category = [any(tiny.holds(i)[n].any() for n in range(1, 11) if tiny.primary[n] == tiny.primary[number]) for i in range(24)]
+        meeting = int((cat & other).sum())
+        union = int(cat[of_category].sum() + other.sum() - meeting)
+        found = counts.iou(slice(0, 1), np.array([number]))[0, 0]
+        assert found == (meeting / union if meeting else 0)
+
+
+@pytest.fixture(scope="module")
+def quiet(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> pipeline.Result:
+    return run(tiny, Net(), tmp_path_factory.mktemp("quiet"), ("first", "second"))
+
+
+def assert_same(left: pipeline.Result, right: pipeline.Result) -> None:
+    assert left.images == right.images
+    assert np.array_equal(left.totals.area, right.totals.area)
+    for name, layer in left.layers.items():
+        for field in dataclasses.fields(layer):
+            ours, theirs = getattr(layer, field.name), getattr(right.layers[name], field.name)
+            if isinstance(ours, np.ndarray):
+                assert ours.tobytes() == theirs.tobytes(), (name, field.name)
+        for field in dataclasses.fields(layer.exemplars):
+            ours, theirs = (getattr(r.layers[name].exemplars, field.name) for r in (left, right))
+            assert ours.tobytes() == theirs.tobytes(), (name, field.name)
+
+
+def test_spilled_candidates_give_the_same_bits(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "make_plan", _starved(pipeline.make_plan))
+    result = run(tiny, Net(), tmp_path, ("first", "second"))
+    assert result.disk_bytes > 0
+    assert result.forwarded_again == 0
+    assert_same(quiet, result)
+
+
+def test_forwarding_again_gives_the_same_bits(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pipeline, "make_plan", _starved(pipeline.make_plan))
+    result = run(tiny, Net(), tmp_path, ("first", "second"), {"disk": 0})
+    assert result.disk_bytes == 0
+    assert result.forwarded_again > 0
+    assert_same(quiet, result)
+
+
+def _starved(make):  # type: ignore[no-untyped-def]
+    return lambda *args: dataclasses.replace(make(*args), candidate_bytes=4000, label_bytes=0)
+
+
+def test_several_passes_give_the_same_bits(tiny: TinySet, tmp_path: Path, quiet: pipeline.Result) -> None:
+    lines: list[str] = []
+    data = broden.open(tiny.folder)
+    method = Method(("first", "second"), quantile=0.05, batch_size=5, exemplars=3)
+    result = pipeline.dissect(Net(), data, method, Resources(tmp_path / "work", memory=40_000), lines.append)
+    assert not lines[0].startswith("1 pass ")
+    assert_same(quiet, result)
+
+
+class _Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("batches", [1, 3, 4])
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch, batches: int
+) -> None:
+    stream, seen = broden.stream, []
+
+    def interrupted(*args, **options):  # type: ignore[no-untyped-def]
+        for batch in stream(*args, **options):
+            seen.append(batch.first)
+            if len(seen) > batches:
+                raise _Interrupted
+            yield batch
+
+    monkeypatch.setattr(broden, "stream", interrupted)
+    with pytest.raises(_Interrupted):
+        run(tiny, Net(), tmp_path, ("first", "second"), {"checkpoint_seconds": 0.0})
+    monkeypatch.setattr(broden, "stream", stream)
+    starts: list[int] = []
+
+    def watched(*args, **options):  # type: ignore[no-untyped-def]
+        starts.append(options["start"])
+        return stream(*args, **options)
+
+    monkeypatch.setattr(broden, "stream", watched)
+    result = run(tiny, Net(), tmp_path, ("first", "second"))
+    assert starts[0] == 5 * batches
+    assert_same(quiet, result)
+
+
+def test_the_model_is_left_as_it_was(tiny: TinySet, tmp_path: Path) -> None:
+    net = Net().train()
+    net.relu.eval()
+    run(tiny, net, tmp_path, ("first",))
+    assert net.training
+    assert net.first.training
+    assert not net.relu.training
+    assert not any(module._forward_hooks for module in net.modules())
+
+
+def test_too_few_images_are_named(tiny: TinySet, tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"too few images: quantile 0\.005 of 24 activations per unit keeps none; at least 200"):
+        run(tiny, Net(), tmp_path, ("head",), quantile=0.005)
+
+
+def test_a_broken_image_is_set_aside_and_nothing_else_changes(tmp_path: Path) -> None:
+    whole = TinySet(tmp_path / "whole", images=20)
+    broken = TinySet(tmp_path / "broken", images=20)
+    path = broken.folder / "images" / "a" / "007_object_1.png"
+    path.write_bytes(path.read_bytes()[:40])
+    result = run(broken, Net(), tmp_path, ("first", "second"))
+    assert [fault.file for fault in result.faults] == ["a/007_object_1.png"]
+    assert result.images == 19
+    maps = np.delete(activations(whole, Net(), "second"), 7, 0)
+    whole.planes.pop(7)
+    whole.scalars.pop(7)
+    expected = dense(whole, maps, 0.05)
+    assert np.array_equal(result.totals.area, expected["concept"])
+    assert np.allclose(result.layers["second"].threshold, expected["threshold"], rtol=1e-4)
+    assert np.abs(result.layers["second"].intersection - expected["intersection"]).max() <= 2
