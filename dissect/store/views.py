@@ -1,0 +1,54 @@
+"""The views: the contract for SQL, DuckDB, Datasette and pandas. Columns are only ever added, at the end; a test
+freezes them. They show finished and imported runs.
+
+v_units       one row per unit, its label. A unit without a label (dead, saturated, non-finite or meeting nothing)
+              has concept and category NULL and iou, intersection, unit_area and concept_area 0. threshold is NULL
+              where it is not finite.
+v_best_label  the rows of v_units that are detectors: iou > the layer's cut.
+v_concepts    one row per layer and concept: in how many units it is the label, how many of them are detectors, and
+              the best unit among all pairs (NULL where no unit meets the concept).
+"""
+
+V_UNITS = """
+SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
+       u.iou AS iou, COALESCE(s.intersection, 0) AS intersection, COALESCE(s.unit_area, 0) AS unit_area,
+       COALESCE(s.concept_area, 0) AS concept_area, u.threshold AS threshold, 1 AS rank,
+       u.dead AS dead, u.saturated AS saturated,
+       CASE WHEN u.nonfinite > 0 THEN 1 ELSE 0 END AS nonfinite
+FROM runs r
+JOIN layers l ON l.run_id = r.id
+JOIN units u ON u.layer_id = l.id
+LEFT JOIN scores s ON s.layer_id = u.layer_id AND s.unit = u.unit AND s.rank = 1 AND u.label IS NOT NULL
+LEFT JOIN concepts c ON c.run_id = r.id AND c.number = u.label
+LEFT JOIN categories k ON k.run_id = r.id AND k."index" = c.category
+WHERE r.state IN ('finished', 'imported')
+"""
+
+V_BEST_LABEL = """
+SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
+       u.iou AS iou, s.intersection AS intersection, s.unit_area AS unit_area, s.concept_area AS concept_area,
+       u.threshold AS threshold
+FROM runs r
+JOIN layers l ON l.run_id = r.id
+JOIN units u ON u.layer_id = l.id
+JOIN scores s ON s.layer_id = u.layer_id AND s.unit = u.unit AND s.rank = 1
+JOIN concepts c ON c.run_id = r.id AND c.number = u.label
+JOIN categories k ON k.run_id = r.id AND k."index" = c.category
+WHERE r.state IN ('finished', 'imported') AND u.iou > l.cut
+"""
+
+V_CONCEPTS = """
+SELECT r.id AS run, r.name AS run_name, l.name AS layer, c.name AS concept, k.name AS category, c.area AS area,
+       c.images AS images,
+       (SELECT COUNT(*) FROM units u WHERE u.layer_id = l.id AND u.label = c.number) AS units,
+       (SELECT COUNT(*) FROM units u WHERE u.layer_id = l.id AND u.label = c.number AND u.iou > l.cut) AS detectors,
+       s.iou AS best_iou, s.unit AS best_unit
+FROM runs r
+JOIN layers l ON l.run_id = r.id
+JOIN concepts c ON c.run_id = r.id
+JOIN categories k ON k.run_id = r.id AND k."index" = c.category
+LEFT JOIN scores s ON s.layer_id = l.id AND s.concept = c.number AND s.concept_rank = 1
+WHERE r.state IN ('finished', 'imported') AND c.name IS NOT NULL
+"""
+
+VIEWS = {"v_units": V_UNITS, "v_best_label": V_BEST_LABEL, "v_concepts": V_CONCEPTS}

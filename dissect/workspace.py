@@ -1,0 +1,98 @@
+"""Where a workspace keeps its things: the database, the reports and the counts of each run.
+
+<root>/dissect.sqlite                            the database (or any other, by URL)
+<root>/reports/<run>/index.html                  one folder of pages per run
+<root>/cache/<run id>/<position>-counts.npy      complete unit x label counts, int64 [U, L], of one layer
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from dissect.errors import DissectError, SpaceError, SpecError
+
+DEFAULT = "dissections"
+DATABASE = "dissect.sqlite"
+_NO_SPACE = 28  # errno.ENOSPC
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """A folder of dissections; `url` is the SQLAlchemy URL of its database."""
+
+    root: Path
+    url: str
+
+    @classmethod
+    def at(cls, root: str | os.PathLike[str] = DEFAULT, db: str | None = None) -> "Workspace":
+        """The workspace in a folder, which need not exist yet. `db` is a database URL or the path of a SQLite file.
+
+        Raises SpecError where the folder is a file or the URL names another kind of database.
+        """
+        path = Path(root)
+        if path.exists() and not path.is_dir():
+            raise SpecError(f"workspace {path} is a file: expected a folder (use --db for a database file)")
+        if db is None:
+            return cls(path, f"sqlite:///{path.absolute() / DATABASE}")
+        if "://" not in db:
+            return cls(path, f"sqlite:///{Path(db).absolute()}")
+        if not db.startswith(("sqlite:", "postgresql")):
+            raise SpecError(
+                f"database {db.split('://')[0]}://… is not supported: expected sqlite:/// or postgresql+psycopg://"
+            )
+        return cls(path, db)
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite file, or None for a database server."""
+        return Path(self.url.removeprefix("sqlite:///")) if self.url.startswith("sqlite:///") else None
+
+    def report_folder(self, run: str) -> Path:
+        return self.root / "reports" / run
+
+    def cache_folder(self, run_id: str) -> Path:
+        return self.root / "cache" / run_id
+
+    def counts_name(self, run_id: str, position: int) -> str:
+        """Name of a layer's counts file relative to the root, as stored in the database."""
+        return f"cache/{run_id}/{position}-counts.npy"
+
+    def save_counts(self, run_id: str, position: int, counts: np.ndarray) -> str:
+        """Put the complete counts [U, L] int64 of a layer in place (written aside, synced, renamed); returns the name.
+
+        Raises SpaceError on a full disk, DissectError where the folder cannot be written.
+        """
+        name = self.counts_name(run_id, position)
+        target = self.root / name
+        aside = target.with_suffix(f".{os.getpid()}.tmp")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with aside.open("wb") as file:
+                np.lib.format.write_array(file, np.ascontiguousarray(counts, np.int64), allow_pickle=False)
+                file.flush()
+                os.fsync(file.fileno())
+            aside.replace(target)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            kind = SpaceError if error.errno == _NO_SPACE else DissectError
+            raise kind(f"cannot write the counts {target}: {error.strerror}") from error
+        return name
+
+    def open_counts(self, name: str | None) -> np.ndarray:
+        """The memory-mapped counts [U, L] int64 of a layer, by the name that the database holds.
+
+        Raises SpecError where there are none (an imported run, a cleaned cache) or the name leaves the workspace.
+        """
+        if name is None:
+            raise SpecError("this layer has no counts file (imported runs have none): only its stored pairs can be had")
+        path = (self.root / name).resolve()
+        if not path.is_relative_to(self.root.resolve()):
+            raise SpecError(f"counts file {name!r} lies outside the workspace {self.root}")
+        try:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        except FileNotFoundError:
+            raise SpecError(f"counts file {path} is gone: run the dissection again to have every pair") from None
+        except (OSError, ValueError) as error:
+            raise DissectError(f"counts file {path} cannot be read: {error}") from error
