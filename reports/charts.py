@@ -1,0 +1,151 @@
+"""Geometry of the charts. Templates draw what is laid out here; the page's script lays out the same bars again."""
+
+from dataclasses import dataclass
+
+from .order import Bar
+
+WIDTH = 1040
+PITCH = 15  # one bar and its gap
+RISE = 92  # height of the tallest bar
+FOOT = 92  # room for slanted labels
+HEAD = 34  # room for the category caption and the count over the tallest bar
+LEFT = 58  # room for the first slanted label
+GAP = 14  # between categories
+LONGEST = 17  # characters of a label in the chart; the whole label is in its title and in the table
+MOST = 240  # bars drawn; the table beside the chart has them all
+
+
+@dataclass(frozen=True)
+class Column:
+    """One bar, in chart units."""
+
+    bar: Bar
+    x: int
+    y: int
+    height: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Band:
+    """The bars of one category within one row of the chart."""
+
+    category: str
+    hue: int
+    caption: str
+    x: int
+    y: int
+    width: int
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True)
+class BarChart:
+    """The bar graph of a layer."""
+
+    width: int
+    height: int
+    bands: tuple[Band, ...]
+    left_out: int
+
+
+def clipped(text: str, length: int = LONGEST) -> str:
+    """The text, or its beginning and an ellipsis."""
+    return text if len(text) <= length else text[: length - 1] + "…"
+
+
+def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], width: int = WIDTH) -> BarChart:
+    """Bars in the given order, wrapped into rows; at most MOST of them."""
+    drawn = bars[:MOST]
+    top = max((b.units for b in drawn), default=1)
+    totals: dict[str, int] = {}
+    for b in bars:
+        totals[b.concept.category] = totals.get(b.concept.category, 0) + 1
+    bands: list[Band] = []
+    row, x = 0, LEFT
+    at = 0
+    started: set[str] = set()
+    while at < len(drawn):
+        category = drawn[at].concept.category
+        if x + PITCH > width:
+            row, x = row + 1, LEFT
+        columns = []
+        begin = x
+        y = row * (HEAD + RISE + FOOT)
+        while at < len(drawn) and drawn[at].concept.category == category and x + PITCH <= width:
+            height = max(drawn[at].units / top * RISE, 1.0)
+            columns.append(Column(drawn[at], x, y, round(height, 1), clipped(names[drawn[at].concept.number])))
+            at, x = at + 1, x + PITCH
+        caption = category if category in started else f"{category} {totals[category]}"
+        started.add(category)
+        bands.append(Band(category, hues.get(category, 6), caption, begin, y, x - begin, tuple(columns)))
+        # A band narrower than its caption pushes the next one away.
+        x = max(x, begin + 7 * len(caption) + 4) + GAP
+    return BarChart(width, (row + 1) * (HEAD + RISE + FOOT) if drawn else 0, tuple(bands), len(bars) - len(drawn))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One series of the depth chart."""
+
+    name: str
+    hue: int
+    points: str
+    values: tuple[int, ...]
+    marks: tuple[tuple[float, float], ...]
+    label_y: float
+
+
+@dataclass(frozen=True)
+class DepthChart:
+    """Detectors by depth and category."""
+
+    width: int
+    height: int
+    xs: tuple[tuple[float, str], ...]
+    ticks: tuple[tuple[float, int], ...]
+    lines: tuple[Line, ...]
+    right: float
+
+
+def _ticks(top: int) -> list[int]:
+    step = 1
+    while top / step > 5:
+        step = step * 5 // 2 if str(step)[0] == "2" else step * 2
+    return list(range(0, top + 1, step))
+
+
+def depth_chart(layers: list[str], series: dict[str, list[int]], hues: dict[str, int]) -> DepthChart:
+    """Lines over the layers, one per category, each named at its right end."""
+    height, left, right, upper, lower = 300, 46, WIDTH - 130, 14, 44
+    top = max((v for values in series.values() for v in values), default=1) or 1
+    span = max(len(layers) - 1, 1)
+    xs = [left + 20 + (right - left - 30) * i / span for i in range(len(layers))]
+
+    def y(value: float) -> float:
+        return round(height - lower - value / top * (height - lower - upper), 1)
+
+    ends = sorted(series, key=lambda name: -series[name][-1])
+    label_y: dict[str, float] = {}
+    last = -99.0
+    for name in ends:
+        last = max(y(series[name][-1]) + 4, last + 15)
+        label_y[name] = last
+    over = last - (height - 6)
+    if over > 0:
+        label_y = {name: at - over for name, at in label_y.items()}
+    lines = tuple(
+        Line(
+            name,
+            hues.get(name, 6),
+            " ".join(f"{x:.1f},{y(v)}" for x, v in zip(xs, values)),
+            tuple(values),
+            tuple((round(x, 1), y(v)) for x, v in zip(xs, values)),
+            label_y[name],
+        )
+        for name, values in series.items()
+    )
+    ticks = tuple((y(v), v) for v in _ticks(top))
+    return DepthChart(
+        WIDTH, height, tuple((round(x, 1), clipped(n, 16)) for x, n in zip(xs, layers)), ticks, lines, right
+    )

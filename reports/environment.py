@@ -1,0 +1,47 @@
+"""The one Jinja environment: everything is escaped, an undefined name is an error."""
+
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from . import text
+
+HERE = Path(__file__).resolve().parent
+STATIC = ("report.css", "report.js", "icon.svg")
+CATEGORY_HUES = {name: hue for hue, name in enumerate(text.ORDER)}
+
+
+@functools.cache
+def environment() -> Environment:
+    """Templates of this package."""
+    env = Environment(
+        loader=FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=False,
+        keep_trailing_newline=True,
+    )
+    env.filters.update(integer=text.integer, iou=text.iou, number=text.number, plural=text.plural)
+    return env
+
+
+def page(template: str, **values: Any) -> str:
+    """A rendered page."""
+    return environment().get_template(template).render(**values)
+
+
+def hues(categories: tuple[str, ...]) -> dict[str, int]:
+    """Colour index of each category; the six of the published figures keep theirs, others share the seventh."""
+    return {name: CATEGORY_HUES.get(name, 6) for name in categories}
+
+
+@functools.cache
+def version() -> str:
+    """Digest of everything that decides how pages look: sources, templates, style and script of this package."""
+    digest = hashlib.sha256()
+    for path in sorted([*HERE.glob("*.py"), *HERE.glob("templates/*"), *HERE.glob("static/*")]):
+        digest.update(path.name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()

@@ -1,0 +1,210 @@
+"""Pictures: upsampled maps, masks, the outline of a mask as an SVG path, and sheets of thumbnails.
+
+The mask rule is the one of the method: bilinear at half-pixel centres, edges repeated, then strictly above the
+threshold. Outlines are traced on the same interpolant (marching squares, Lorensen and Cline 1987 in two dimensions),
+so that one small path serves every mask style.
+"""
+
+import base64
+import io
+import re
+
+import numpy as np
+from PIL import Image
+
+BOX = 256  # side of a thumbnail in path units
+FINE = 28  # an outline is traced on a grid of at least this many samples a side, where the map is coarser
+COARSE = 56  # and at most this many
+HEAT = 14  # side limit of the map that the heat style shows
+
+
+def _axis(length: int, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    place = (np.arange(size, dtype=np.float64) + 0.5) * (length / size) - 0.5
+    low = np.floor(place)
+    first = np.clip(low, 0, length - 1).astype(np.int64)
+    second = np.clip(low + 1, 0, length - 1).astype(np.int64)
+    return first, second, (place - low).astype(np.float32)
+
+
+def upsample(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Bilinear at half-pixel centres with repeated edges: float32 [..., h, w] -> float32 [..., H, W], for pictures."""
+    maps = np.asarray(maps, dtype=np.float32)
+    first, second, part = _axis(maps.shape[-2], size[0])
+    top = maps[..., first, :]
+    maps = top + part[:, None] * (maps[..., second, :] - top)
+    first, second, part = _axis(maps.shape[-1], size[1])
+    left = maps[..., first]
+    return left + part * (maps[..., second] - left)
+
+
+def mask(maps: np.ndarray, threshold: float | np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """bool [..., H, W]: the upsampled map strictly above the threshold."""
+    return upsample(maps, size) > np.asarray(threshold, dtype=np.float32)[..., None, None]
+
+
+def dimmed(image: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """The published rendering: uint8 [H, W, 3] with everything outside bool [H, W] at a fifth of its brightness."""
+    return np.where(inside[..., None], image, (image.astype(np.uint16) + 2) // 5).astype(np.uint8)
+
+
+# Which of a cell's edges (0 top, 1 right, 2 bottom, 3 left) a segment leaves and enters, the inside on its left.
+# Index: bits of the corners that are inside, 1 top left, 2 top right, 4 bottom right, 8 bottom left; 16 and up: saddles
+# whose centre is inside.
+_SEGMENTS: dict[int, tuple[tuple[int, int], ...]] = {
+    1: ((3, 0),), 2: ((0, 1),), 4: ((1, 2),), 8: ((2, 3),),
+    3: ((3, 1),), 6: ((0, 2),), 12: ((1, 3),), 9: ((2, 0),),
+    14: ((0, 3),), 13: ((1, 0),), 11: ((2, 1),), 7: ((3, 2),),
+    5: ((3, 0), (1, 2)), 10: ((0, 1), (2, 3)),
+    21: ((3, 2), (1, 0)), 26: ((0, 3), (2, 1)),
+}  # fmt: skip
+_FIRST = np.full((32, 2), -1, dtype=np.int64)
+_SECOND = np.full((32, 2), -1, dtype=np.int64)
+for _case, _pairs in _SEGMENTS.items():
+    _FIRST[_case] = _pairs[0]
+    if len(_pairs) > 1:
+        _SECOND[_case] = _pairs[1]
+
+
+def _samples(length: int) -> int:
+    if length > COARSE:
+        return COARSE
+    times = -(-FINE // length)
+    return length * (times | 1)  # an odd multiple: the map's own nodes, where its peaks are, are among the samples
+
+
+def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
+    """The masks of maps [M, h, w] over thresholds [M] as closed SVG paths in a BOX x BOX square, '' for an empty mask.
+
+    Every loop starts with one absolute 'M x y' and goes on in relative steps; even-odd filling gives the mask.
+    """
+    maps = np.asarray(maps, dtype=np.float32)
+    count = len(maps)
+    if not count:
+        return []
+    rows, columns = _samples(maps.shape[1]), _samples(maps.shape[2])
+    height, width = rows + 2, columns + 2
+    field = np.full((count, height, width), -1.0, dtype=np.float32)
+    with np.errstate(invalid="ignore"):
+        field[:, 1:-1, 1:-1] = upsample(maps, (rows, columns)) - np.asarray(thresholds, np.float32)[:, None, None]
+    field[~np.isfinite(field)] = -1.0
+    inside = field > 0
+    inside[:, [0, -1], :] = False
+    inside[:, :, [0, -1]] = False
+
+    bits = inside.astype(np.int64)
+    case = bits[:, :-1, :-1] + 2 * bits[:, :-1, 1:] + 4 * bits[:, 1:, 1:] + 8 * bits[:, 1:, :-1]
+    item, r, c = np.nonzero((case > 0) & (case < 15))
+    kind = case[item, r, c]
+    saddle = (kind == 5) | (kind == 10)
+    if saddle.any():
+        i, y, x = item[saddle], r[saddle], c[saddle]
+        centre = field[i, y, x] + field[i, y, x + 1] + field[i, y + 1, x] + field[i, y + 1, x + 1]
+        kind[saddle] += np.where(centre > 0, 16, 0)
+
+    # An edge's number: horizontal edges (item, row, column), then vertical ones behind them.
+    half = count * height * width
+    top = (item * height + r) * width + c
+    edges = np.stack([top, half + top + 1, top + width, half + top])  # top, right, bottom, left of each cell
+    leave, enter = [], []
+    for table in (_FIRST, _SECOND):
+        pair = table[kind]
+        use = np.flatnonzero(pair[:, 0] >= 0)
+        leave.append(edges[pair[use, 0], use])
+        enter.append(edges[pair[use, 1], use])
+    start, stop = np.concatenate(leave), np.concatenate(enter)
+    by = np.argsort(start, kind="stable")
+    start, stop = start[by], stop[by]
+    follow = np.searchsorted(start, stop)
+
+    # Where each edge is crossed, in path units; samples sit at half-pixel centres, the rim on the border itself.
+    across = start >= half
+    node = np.where(across, start - half, start)
+    i, rest = np.divmod(node, height * width)
+    y0, x0 = np.divmod(rest, width)
+    y1, x1 = y0 + across, x0 + ~across
+    a, b = field[i, y0, x0], field[i, y1, x1]
+    t = a / (a - b)
+    rim0 = (y0 == 0) | (x0 == 0) | (y0 == height - 1) | (x0 == width - 1)
+    rim1 = (y1 == 0) | (x1 == 0) | (y1 == height - 1) | (x1 == width - 1)
+    t = np.where(rim0, 0.0, np.where(rim1, 1.0, t))
+    line_x = np.concatenate([[0.0], (np.arange(columns) + 0.5) * (BOX / columns), [BOX]])
+    line_y = np.concatenate([[0.0], (np.arange(rows) + 0.5) * (BOX / rows), [BOX]])
+    xs = np.rint(line_x[x0] + t * (line_x[x1] - line_x[x0])).astype(np.int64)
+    ys = np.rint(line_y[y0] + t * (line_y[y1] - line_y[y0])).astype(np.int64)
+
+    # Follow the loops; steps between neighbours are taken at once for all.
+    hop_x, hop_y = (xs[follow] - xs).tolist(), (ys[follow] - ys).tolist()
+    go, x_list, y_list = follow.tolist(), xs.tolist(), ys.tolist()
+    owner = i.tolist()
+    parts: list[list[str]] = [[] for _ in range(count)]
+    seen = bytearray(len(go))
+    for head in range(len(go)):
+        if seen[head]:
+            continue
+        out = parts[owner[head]]
+        out.append(f"M{x_list[head]} {y_list[head]}l")
+        at, dx, dy, first = head, 0, 0, True
+        while not seen[at]:
+            seen[at] = 1
+            sx, sy = hop_x[at], hop_y[at]
+            at = go[at]
+            if sx == 0 and sy == 0:
+                continue
+            if sx * dy == sy * dx and sx * dx + sy * dy > 0:  # straight on: one longer step
+                dx, dy = dx + sx, dy + sy
+                continue
+            if dx or dy:
+                out.append(_step(dx, dy, first))
+                first = False
+            dx, dy = sx, sy
+        if dx or dy:
+            out.append(_step(dx, dy, first))
+        out.append("z")
+    return ["".join(part) for part in parts]
+
+
+def _step(dx: int, dy: int, first: bool) -> str:
+    x = f"{dx}" if first or dx < 0 else f" {dx}"
+    return f"{x}{dy}" if dy < 0 else f"{x} {dy}"
+
+
+_START = re.compile(r"M(\d+)")
+
+
+def beside(paths: list[str]) -> str:
+    """Paths of neighbouring thumbnails as one path of the strip, the k-th moved right by k x BOX."""
+    return "".join(_START.sub(lambda m, k=k: f"M{int(m[1]) + k * BOX}", path) for k, path in enumerate(paths))
+
+
+def veil(paths: list[str]) -> str:
+    """Everything outside the masks of a strip, for even-odd filling."""
+    return f"M0 0H{BOX * len(paths)}V{BOX}H0Z" + beside(paths)
+
+
+def heat(activation: np.ndarray) -> list[int | str]:
+    """[h, w, base64 of h*w bytes]: the map on a scale from its minimum to its maximum, at most HEAT a side."""
+    activation = np.asarray(activation, dtype=np.float32)
+    activation = np.where(np.isfinite(activation), activation, 0)
+    size = (min(activation.shape[0], HEAT), min(activation.shape[1], HEAT))
+    if size != activation.shape:
+        activation = upsample(activation, size)
+    low, high = float(activation.min()), float(activation.max())
+    scale = 255.0 / (high - low) if high > low else 0.0
+    levels = np.rint((activation - low) * scale).astype(np.uint8)
+    return [size[0], size[1], base64.b64encode(levels.tobytes()).decode("ascii")]
+
+
+def missing(px: int) -> np.ndarray:
+    """What stands for an image that is not there: light grey with one diagonal, uint8 [px, px, 3]."""
+    tile = np.full((px, px, 3), 225, dtype=np.uint8)
+    tile[np.arange(px), np.arange(px)] = 160
+    return tile
+
+
+def sheet(thumbs: np.ndarray, quality: int) -> bytes:
+    """Thumbnails uint8 [units, K, px, px, 3] as one WebP: a row per unit, a column per image."""
+    units, count, px = thumbs.shape[:3]
+    pixels = thumbs.transpose(0, 2, 1, 3, 4).reshape(units * px, count * px, 3)
+    out = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "WEBP", quality=quality, method=2)
+    return out.getvalue()

@@ -1,0 +1,278 @@
+"""The pages of one layer: figure, data files, sheets of thumbnails and plain pages."""
+
+import math
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import charts, data, images, order, text
+from .environment import hues, page
+from .pages import Concept, ImageSource, LayerPage, RunPage
+from .records import Record, Sheets, records, why
+
+CHUNK = 32  # units of one detail file
+BLOCK = 16_384  # units of one column file
+PLAIN = 200  # units of one plain page
+PLAIN_BYTES = 900_000  # a plain page that would be larger shows fewer pictures
+
+
+class Purse:
+    """Bytes spent and allowed."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.spent = 0
+        self.refused = 0
+
+    def pay(self, size: int) -> None:
+        """Count bytes that must be written."""
+        self.spent += size
+
+    def affords(self, size: int, reserve: int) -> bool:
+        """Whether a picture may be written while `reserve` bytes of other files are still to come."""
+        if self.refused or self.spent + size + reserve > self.limit:
+            self.refused += 1
+            return False
+        return True
+
+
+class Folder:
+    """Writes the files of a report and counts them."""
+
+    def __init__(self, root: Path, purse: Purse) -> None:
+        self.root = root
+        self.purse = purse
+        self.files = 0
+        self._made: set[Path] = set()
+
+    def write(self, name: str, content: str | bytes) -> None:
+        """Write one file below the root."""
+        path = self.root / name
+        if path.parent not in self._made:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._made.add(path.parent)
+        content = content.encode("utf-8") if isinstance(content, str) else content
+        path.write_bytes(content)
+        self.purse.pay(len(content))
+        self.files += 1
+
+
+def folder_of(layer: LayerPage) -> str:
+    """Folder of a layer's pages: its position and what of its name can stand in a path."""
+    return f"layers/{layer.position}-{text.slug(layer.name)}"
+
+
+def sentence(layer: LayerPage, cut: float, bars: list[order.Bar]) -> str:
+    """'434 of 512 units are detectors of 187 distinct concepts at IoU > 0.04.'"""
+    chosen = int(order.detectors(layer.units.concept, layer.units.iou, cut).sum())
+    kinds = text.plural(len(bars), "distinct concept")
+    many = "unit is a detector" if chosen == 1 else "units are detectors"
+    return f"{text.integer(chosen)} of {text.integer(layer.count)} {many} of {kinds} at IoU > {cut:g}."
+
+
+def flags(layer: LayerPage, unit: int) -> list[str]:
+    """What is odd about a unit, in words."""
+    u = layer.units
+    named = ((u.dead, "dead: constant activation"), (u.saturated, "saturated: empty mask"), (u.nonfinite, "not finite"))
+    return [words for column, words in named if column[unit]]
+
+
+@dataclass
+class _Pending:
+    first: int
+    found: list[Record]
+    sheets: list[tuple[str, Future[bytes], range]] = field(default_factory=list)
+
+
+def write_layer(
+    out: Folder, run: RunPage, layer: LayerPage, sheets: Sheets, quality: int, source: ImageSource | None,
+    reserve_after: int, progress: Callable[[int], None],
+) -> None:  # fmt: skip
+    """Write everything below the layer's folder. `reserve_after`: bytes to keep for what follows this layer."""
+    base = folder_of(layer) + "/"
+    concepts = {c.number: c for c in run.concepts}
+    _write_head(out, base, run, layer, sheets, concepts)
+    plain = _Plain(out, base, run, layer, sheets, concepts)
+    start, done = out.purse.spent, 0
+    for pending in _encoded(layer, sheets, quality, source):
+        each = (out.purse.spent - start) / done if done else 0.0
+        dropped: set[int] = set()
+        for name, encoded, rows in pending.sheets:
+            content = encoded.result()
+            left = int(plain.each * (layer.count - done)) + reserve_after
+            if out.purse.affords(len(content), left):
+                out.write(base + name, content)
+                start += len(content)
+            else:
+                dropped.update(rows)
+        for at, record in enumerate(pending.found):
+            if pending.first + at in dropped:
+                record["k"] = 0
+        out.write(f"{base}data/{pending.first:05d}.js", data.script("units", pending.first, pending.found))
+        plain.add(pending.found)
+        done += len(pending.found)
+        plain.each = max(plain.each, each)
+        progress(len(pending.found))
+    plain.finish()
+
+
+def _encoded(layer: LayerPage, sheets: Sheets, quality: int, source: ImageSource | None) -> Iterator[_Pending]:
+    """Chunks in unit order; sheets are encoded on two threads while the next chunks are prepared."""
+    waiting: list[_Pending] = []
+    with ThreadPoolExecutor(2) as pool:
+        for first in range(0, layer.count, CHUNK):
+            stop = min(first + CHUNK, layer.count)
+            cards = layer.cards(first, stop)
+            found, pixels = records(cards, layer.units.threshold[first:stop], sheets.px, sheets.thumbs, source)
+            pending = _Pending(first, found)
+            if pixels is not None:
+                for at in range(0, len(found), sheets.rows):
+                    rows = pixels[at : at + sheets.rows]
+                    if not any(r["k"] for r in found[at : at + sheets.rows]):
+                        continue
+                    if len(rows) < sheets.rows:
+                        blank = np.full((sheets.rows - len(rows), *rows.shape[1:]), 225, dtype=np.uint8)
+                        rows = np.concatenate([rows, blank])
+                    encoded = pool.submit(images.sheet, rows, quality)
+                    units = range(first + at, min(first + at + sheets.rows, stop))
+                    pending.sheets.append((sheets.name(first + at, layer.count), encoded, units))
+            waiting.append(pending)
+            if len(waiting) > 3:
+                yield waiting.pop(0)
+        yield from waiting
+
+
+def columns(layer: LayerPage, concepts: dict[int, Concept], first: int, stop: int) -> dict[str, Any]:
+    """Columns of the units first <= u < stop for the page's script. IoU is sent only where it is not I / (A + G - I)."""
+    u = layer.units
+    part = slice(first, stop)
+    concept, i, a = (np.asarray(c[part], dtype=np.int64) for c in (u.concept, u.intersection, u.unit_area))
+    out: dict[str, Any] = {
+        "concept": concept.tolist(),
+        "intersection": i.tolist(),
+        "area": a.tolist(),
+        "threshold": data.finites(u.threshold[part]),
+        "flags": (u.dead[part] * 1 + u.saturated[part] * 2 + u.nonfinite[part] * 4).tolist(),
+    }
+    g = np.array([concepts[int(c)].area if c >= 0 else 0 for c in concept], dtype=np.int64)
+    union = a + g - i
+    follows = np.where((i > 0) & (union > 0) & (concept >= 0), i / np.maximum(union, 1), 0.0)
+    if not np.array_equal(follows, u.iou[part]):
+        out["iou"] = data.finites(u.iou[part])
+    for name in ("low", "high", "null", "q"):
+        column = getattr(u, name)
+        if column is not None:
+            out[name] = data.finites(column[part])
+    return out
+
+
+def _write_head(
+    out: Folder, base: str, run: RunPage, layer: LayerPage, sheets: Sheets, concepts: dict[int, Concept]
+) -> None:
+    bars = order.bars(layer.units.concept, layer.units.iou, run.cut, concepts, run.categories)
+    names = {c.number: text.shown(c.name, c.category) for c in run.concepts}
+    files = ["layer.js"]
+    meta = {
+        "run": run.name, "id": run.id, "layer": layer.name, "count": layer.count, "cut": run.cut, "px": sheets.px,
+        "thumbs": sheets.thumbs, "rows": sheets.rows, "chunk": CHUNK, "images": run.images, "map": layer.map_size,
+        "categories": list(text.category_order(run.categories)), "hues": hues(run.categories),
+    }  # fmt: skip
+    out.write(f"{base}layer.js", data.script("layer", meta))
+    for block, first in enumerate(range(0, layer.count, BLOCK)):
+        stop = min(first + BLOCK, layer.count)
+        out.write(f"{base}units-{block}.js", data.script("columns", first, columns(layer, concepts, first, stop)))
+        files.append(f"units-{block}.js")
+    shared = {
+        "run": run, "layer": layer, "root": "../../", "px": sheets.px, "names": names, "bars": bars,
+        "bar_link": lambda bar: f"../../concepts/{bar.concept.number}.html",
+        "sentence": sentence(layer, run.cut, bars),
+    }  # fmt: skip
+    listed = [
+        {"file": f"plain-{n}.html", "first": n * PLAIN, "last": min((n + 1) * PLAIN, layer.count) - 1}
+        for n in range(max(math.ceil(layer.count / PLAIN), 1))
+    ]
+    others = [
+        {"name": o.name, "link": f"../../{folder_of(o)}/index.html", "here": o.position == layer.position}
+        for o in run.layers
+    ]
+    chart = charts.bar_chart(bars, hues(run.categories), names)
+    out.write(
+        f"{base}index.html",
+        page("layer.html", chart=chart, files=files, plain=listed, others=others, firm=layer.units.q is not None,
+             **shared),
+    )  # fmt: skip
+    out.write(f"{base}labels.html", page("labels.html", **shared))
+
+
+@dataclass(frozen=True)
+class PlainCard:
+    """One unit of a plain page."""
+
+    unit: int
+    label: str
+    numbers: str
+    others: str
+    notes: str
+    below: bool
+    strip: Any
+
+
+class _Plain:
+    """Collects records and writes a page every PLAIN units."""
+
+    def __init__(
+        self, out: Folder, base: str, run: RunPage, layer: LayerPage, sheets: Sheets, concepts: dict[int, Concept]
+    ) -> None:
+        self.out, self.base, self.run, self.layer, self.sheets = out, base, run, layer, sheets
+        self.concepts = concepts
+        self.cards: list[PlainCard] = []
+        self.written = 0
+        self.each = 3000.0  # bytes a unit that are not pictures, raised to what is seen
+
+    def add(self, found: list[Record]) -> None:
+        for record in found:
+            unit = self.written + len(self.cards)
+            self.cards.append(plain_card(self.run, self.layer, self.sheets, self.concepts, unit, record))
+            if len(self.cards) == PLAIN:
+                self._write()
+
+    def finish(self) -> None:
+        if self.cards or not self.written:
+            self._write()
+
+    def _write(self) -> None:
+        number, last = self.written // PLAIN, max(math.ceil(self.layer.count / PLAIN) - 1, 0)
+        wanted = sorted({0, number - 1, number, number + 1, last} & set(range(last + 1)))
+        pages = [
+            (f"{n * PLAIN}–{min((n + 1) * PLAIN, self.layer.count) - 1}", None if n == number else f"plain-{n}.html")
+            for n in wanted
+        ]
+        html = page(
+            "plain.html", run=self.run, layer=self.layer, root="../../", px=self.sheets.px, cards=self.cards,
+            first=self.written, last=max(self.written + len(self.cards) - 1, 0), pages=pages,
+        )  # fmt: skip
+        self.out.write(f"{self.base}plain-{number}.html", html)
+        self.written += len(self.cards)
+        self.cards = []
+
+
+def plain_card(
+    run: RunPage, layer: LayerPage, sheets: Sheets, concepts: dict[int, Concept], unit: int, record: Record
+) -> PlainCard:
+    """A unit in words, with its strip."""
+    u = layer.units
+    number, iou = int(u.concept[unit]), float(u.iou[unit])
+    concept = concepts.get(number)
+    interval = (float(u.low[unit]), float(u.high[unit])) if u.low is not None and u.high is not None else None
+    told = why(
+        record, concept, int(u.intersection[unit]), int(u.unit_area[unit]), iou, float(u.threshold[unit]),
+        flags(layer, unit), concepts, interval, float(u.q[unit]) if u.q is not None else None,
+    )  # fmt: skip
+    alt = f"Unit {unit}, {told.label}, IoU {text.iou(iou, 2)}: top images"
+    strip = sheets.strip(unit, layer.count, record, alt)
+    below = concept is None or not iou > run.cut
+    return PlainCard(unit, told.label, told.numbers, told.others, told.notes, below, strip)
