@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +51,7 @@ class Dataset(ABC):
             if limit < 1:
                 raise DataError("index.csv", None, f"limit is {limit}; expected at least 1 image")
             rows = rows[:limit]
+        self._origins = [row.position for row in rows]
         if len(rows) != len(tables.rows):
             rows = tuple(row._replace(position=position) for position, row in enumerate(rows))
         self.root = root
@@ -110,25 +113,56 @@ class FolderDataset(Dataset):
     def read_image(self, position: int, size: Size = None) -> NDArray[np.uint8]:
         """See Dataset."""
         name = self.rows[position].image
+        return self.decode_image(name, self.read_bytes(name), size)
+
+    def decode_image(self, name: str, data: bytes, size: Size) -> NDArray[np.uint8]:
+        """Bytes of a picture file to pixels of the set's size. Raises InputFault."""
         try:
-            return decode.pixels(self.read_bytes(name), self.image_size, as_size(size))
+            return decode.pixels(data, self.image_size, as_size(size))
         except decode.DecodeError as error:
             raise InputFault(name, str(error)) from None
+
+    def _decode_plane(self, name: str, data: bytes) -> NDArray[np.uint16]:
+        try:
+            plane = decode.label_plane(data, self.label_size)
+        except decode.DecodeError as error:
+            raise InputFault(name, str(error)) from None
+        known = self.labels.known[plane]
+        if not known.all():
+            raise InputFault(name, f"label {int(plane[~known][0])} is not in label.csv")
+        return plane
 
     def read_labels(self, position: int) -> ImageLabels:
         """See Dataset."""
         row = self.rows[position]
+        return ImageLabels(self.read_row_planes(row), self._scalars(row))
+
+    def read_row_planes(self, row: Row) -> NDArray[np.uint16]:
+        """Planes of a row, [K, H, W]. Raises InputFault."""
         planes = np.zeros((len(row.planes), *self.label_size), np.uint16)
         for index, (_, name) in enumerate(row.planes):
+            planes[index] = self._decode_plane(name, self.read_bytes(name))
+        return planes
+
+    def check(self, row: Row, sums: Mapping[str, tuple[int, str]]) -> tuple[list[InputFault], ImageLabels | None]:
+        """Open every file of a row. Returns all faults, and the labels if there are none.
+
+        `sums` may give (bytes, sha256 hex) of files by their name relative to images/.
+        """
+        faults: list[InputFault] = []
+        planes = np.zeros((len(row.planes), *self.label_size), np.uint16)
+        for index, name in enumerate((row.image, *(plane.path for plane in row.planes))):
             try:
-                plane = decode.label_plane(self.read_bytes(name), self.label_size)
-            except decode.DecodeError as error:
-                raise InputFault(name, str(error)) from None
-            known = self.labels.known[plane]
-            if not known.all():
-                raise InputFault(name, f"label {int(plane[~known][0])} is not in label.csv")
-            planes[index] = plane
-        return ImageLabels(planes, self._scalars(row))
+                data = self.read_bytes(name)
+                if index == 0:
+                    self.decode_image(name, data, None)
+                else:
+                    planes[index - 1] = self._decode_plane(name, data)
+                if name in sums and sums[name] != (len(data), hashlib.sha256(data).hexdigest()):
+                    raise InputFault(name, "content is not what checksums.csv says")
+            except InputFault as fault:
+                faults.append(fault)
+        return faults, None if faults else ImageLabels(planes, self._scalars(row))
 
 
 def open(path: str | os.PathLike[str], split: str | None = None, limit: int | None = None) -> Dataset:
