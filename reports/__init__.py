@@ -1,10 +1,18 @@
-"""HTML reports from plain page objects: a folder that opens from disk, without a network.
+"""HTML reports from plain page objects: folders that open from disk, without a network.
 
-`write` takes a RunPage, ComparePage or WorkspacePage and puts a complete folder in place at once.
+`write_run`, `write_compare` and `write_workspace` each put a complete folder in place at once. A leaf package: it
+knows NumPy, Pillow and Jinja, and nothing of the rest of the product.
 """
 
+from .budget import DEFAULT as DEFAULT_BYTES
+from .compare import compare_html, write_compare
 from .errors import ReportError
-from .pages import ImageSource, LayerPage, RunPage, UnitCard, UnitColumns
+from .layer import layer_folder
 from .run import Written, write_run
+from .text import integer, plural
+from .workspace import write_workspace
 
-__all__ = ["ImageSource", "LayerPage", "ReportError", "RunPage", "UnitCard", "UnitColumns", "Written", "write_run"]
+__all__ = [
+    "DEFAULT_BYTES", "ReportError", "Written", "compare_html", "integer", "layer_folder", "plural", "write_compare", "write_run",
+    "write_workspace",
+]  # fmt: skip

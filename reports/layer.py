@@ -61,9 +61,14 @@ class Folder:
         self.files += 1
 
 
+def layer_folder(position: int, name: str) -> str:
+    """Folder of a layer's pages in a report: its position and what of its name can stand in a path."""
+    return f"layers/{position}-{text.slug(name)}"
+
+
 def folder_of(layer: LayerPage) -> str:
-    """Folder of a layer's pages: its position and what of its name can stand in a path."""
-    return f"layers/{layer.position}-{text.slug(layer.name)}"
+    """Folder of a layer's pages."""
+    return layer_folder(layer.position, layer.name)
 
 
 def sentence(layer: LayerPage, cut: float, bars: list[order.Bar]) -> str:

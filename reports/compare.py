@@ -1,0 +1,147 @@
+"""Two to four layers beside each other: categories, concept sets, counts and changed labels."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from . import charts, order, text
+from .environment import HERE, hues, page
+from .errors import ReportError
+from .folder import replaced
+from .pages import ComparedLayer, ComparePage
+
+ROWS = 300  # rows of a table on the page
+CHANGED = 150  # units with changed labels that are listed
+LETTERS = "ABCD"
+
+
+@dataclass(frozen=True)
+class _Side:
+    """One column and what was counted in it."""
+
+    letter: str
+    column: ComparedLayer
+    detectors: int
+    units: dict[int, int]
+    best: dict[int, float]
+    by_category: dict[str, int]
+
+
+def check(page_: ComparePage) -> None:
+    """Raise ReportError where the columns cannot be compared."""
+    if not 2 <= len(page_.columns) <= len(LETTERS):
+        raise ReportError(f"a comparison takes 2 to {len(LETTERS)} runs, found {len(page_.columns)}")
+    for what, values in (
+        ("convention", [c.convention for c in page_.columns]),
+        ("concept data", [c.data for c in page_.columns]),
+    ):
+        if len(set(values)) > 1:
+            named = ", ".join(f"{c.run}: {v[:16]}" for c, v in zip(page_.columns, values))
+            raise ReportError(f"runs with different {what} cannot be compared ({named}): dissect them alike")
+
+
+def compare_html(page_: ComparePage, root: str = "") -> str:
+    """The page; `root` leads to the folder of the style sheet. Raises ReportError for what cannot be compared."""
+    check(page_)
+    concepts = {c.number: c for c in page_.concepts}
+    names = {c.number: text.shown(c.name, c.category) for c in page_.concepts}
+    sides = []
+    for letter, column in zip(LETTERS, page_.columns):
+        bars = order.bars(column.concept, column.iou, column.cut, concepts, page_.categories)
+        units = {b.concept.number: b.units for b in bars}
+        by_category = {c: sum(b.units for b in bars if b.concept.category == c) for c in page_.categories}
+        best = {b.concept.number: b.best for b in bars}
+        sides.append(_Side(letter, column, sum(units.values()), units, best, by_category))
+    rank = {name: at for at, name in enumerate(text.category_order(page_.categories))}
+    met = sorted(
+        {n for side in sides for n in side.units},
+        key=lambda n: (rank[concepts[n].category], -sum(s.units.get(n, 0) for s in sides), names[n]),
+    )
+    rows = []
+    for number in met:
+        counts = [side.units.get(number, 0) for side in sides]
+        rows.append({
+            "name": names[number], "category": concepts[number].category, "counts": counts,
+            "deltas": [c - counts[0] for c in counts[1:]], "where": "".join(s.letter for s, c in zip(sides, counts) if c),
+            "best": [side.best.get(number) for side in sides], "number": number,
+        })  # fmt: skip
+    sets = []
+    patterns = sorted({r["where"] for r in rows}, key=lambda w: (-len(w), w))
+    for pattern in patterns:
+        mine = [r["name"] for r in rows if r["where"] == pattern]
+        sets.append({"title": "Both" if len(sides) == 2 and len(pattern) == 2 else
+                     f"All {len(sides)}" if len(pattern) == len(sides) else "Only " + " and ".join(pattern),
+                     "names": mine})  # fmt: skip
+    chart = _chart(sides, text.category_order(page_.categories), hues(page_.categories))
+    changes = [_changes(sides[0], side, names) for side in sides[1:] if side.column.same_units and _matching(sides[0], side)]
+    return page("compare.html", page=page_, sides=sides, rows=rows[:ROWS], left_out=max(len(rows) - ROWS, 0), sets=sets,
+                chart=chart, changes=changes, root=root)  # fmt: skip
+
+
+def _matching(a: _Side, b: _Side) -> bool:
+    return len(a.column.concept) == len(b.column.concept)
+
+
+def _changes(a: _Side, b: _Side, names: dict[int, str]) -> dict[str, Any]:
+    """What became of each unit's label from A to B."""
+    before = np.where(order.detectors(a.column.concept, a.column.iou, a.column.cut), a.column.concept, -1)
+    after = np.where(order.detectors(b.column.concept, b.column.iou, b.column.cut), b.column.concept, -1)
+    differs = np.flatnonzero(before != after)
+    gain = np.abs(b.column.iou - a.column.iou)[differs]
+    listed = differs[np.lexsort((differs, -gain))][:CHANGED]
+    return {
+        "from": a, "to": b,
+        "kept": int(((before == after) & (before >= 0)).sum()),
+        "swapped": int(((before != after) & (before >= 0) & (after >= 0)).sum()),
+        "lost": int(((before >= 0) & (after < 0)).sum()),
+        "gained": int(((before < 0) & (after >= 0)).sum()),
+        "rows": [
+            {"unit": int(u), "before": names.get(int(before[u]), "none"), "after": names.get(int(after[u]), "none"),
+             "iou_before": float(a.column.iou[u]), "iou_after": float(b.column.iou[u])}
+            for u in listed
+        ],
+        "left_out": len(differs) - len(listed),
+    }  # fmt: skip
+
+
+def _chart(sides: list[_Side], categories: tuple[str, ...], colours: dict[str, int]) -> dict[str, Any]:
+    """Grouped bars: detectors by category, one bar per column."""
+    top = max((n for s in sides for n in s.by_category.values()), default=0) or 1
+    wide, high, foot = 22, 150, 46
+    x, groups = 8, []
+    for category in categories:
+        bars = []
+        for k, side in enumerate(sides):
+            units = side.by_category[category]
+            height = round(units / top * high, 1)
+            bars.append({"x": x + k * (wide + 3), "y": 22 + high - height, "height": height, "units": units,
+                         "letter": side.letter})  # fmt: skip
+        width = len(sides) * (wide + 3) - 3
+        groups.append({"category": category, "hue": colours[category], "bars": bars, "middle": x + width / 2})
+        x += max(width, 8 * len(category)) + 26
+    return {"width": min(x, charts.WIDTH) if x < charts.WIDTH else x, "height": 22 + high + foot, "groups": groups}
+
+
+def write_compare(page_: ComparePage, out: Path) -> Path:
+    """Write the folder `out` for a comparison; returns its index. Raises ReportError, OSError."""
+    html = compare_html(page_)
+    with replaced(out) as new:
+        for name in ("report.css", "icon.svg"):
+            (new / name).write_bytes((HERE / "static" / name).read_bytes())
+        (new / "index.html").write_text(html, encoding="utf-8")
+    return out / "index.html"
+
+
+def put(path: Path, content: bytes) -> None:
+    """Write one file beside its place and rename it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        aside.write_bytes(content)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
