@@ -1,0 +1,278 @@
+"""The one loop behind inversion, maximum impulses, dreams, illusions and gradient fooling.
+
+A Task names its parts: an objective, an image (what is optimised), priors, and phases with their transforms and
+constraints. Samples of a batch never touch one another; all chance comes from (seed, step), so a run is a function of
+its Task, and a stopped run resumes from its state file to the same bits.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dissect import checkpoint
+from dissect.errors import DissectError, SpecError
+from dissect.inversion.constraints import Constraint
+from dissect.inversion.draws import Draws
+from dissect.inversion.images import Image, Variables
+from dissect.inversion.objectives import Objective
+from dissect.inversion.optimisers import Optimiser, per_sample
+from dissect.inversion.priors import Prior
+from dissect.inversion.transforms import Transform
+
+STRIKES = 3  # a sample that is not finite is stepped back, at half the rate, so often, then stopped
+FLAT = 3  # so many first steps without any gradient mean that none will come
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of steps at one setting; the rate goes in a line from `rate` to `end`, the optimiser may start afresh."""
+
+    steps: int
+    rate: float
+    end: float | None = None
+    transforms: tuple[Transform, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    reset: bool = False
+
+    def at(self, step: int) -> tuple[float, float]:
+        """Rate of a step, and the share of the phase that lies behind it."""
+        share = step / max(1, self.steps - 1)
+        return self.rate + ((self.rate if self.end is None else self.end) - self.rate) * share, share
+
+
+@dataclass(frozen=True)
+class Task:
+    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior)."""
+
+    objective: Objective
+    image: Image
+    phases: tuple[Phase, ...]
+    optimiser: Optimiser
+    seeds: np.ndarray
+    priors: tuple[tuple[float, Prior], ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and the step's number within it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise IndexError(step)
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a watcher is shown: steps done and in all, how to render the images now, and the last step's energies."""
+
+    done: int
+    steps: int
+    render: Callable[[], Tensor]
+    energies: Tensor
+
+
+Watcher = Callable[[Glance], None]
+
+
+@dataclass
+class Outcome:
+    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors); stopped: reason or None."""
+
+    images: Tensor
+    energy: np.ndarray
+    total: np.ndarray
+    stopped: list[str | None]
+    seconds: float
+    resumed_at: int = 0
+
+
+@dataclass
+class _State:
+    variables: Variables
+    memory: Variables
+    previous: Variables
+    factor: Tensor
+    strikes: Tensor
+    flat: Tensor
+    step: int = 0
+    since_reset: int = 0
+    energy: list[Tensor] = field(default_factory=list)
+    total: list[Tensor] = field(default_factory=list)
+
+
+def fingerprint(spec: object) -> str:
+    """sha256 of a JSON value: what a state file belongs to."""
+    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _start(task: Task) -> _State:
+    variables = task.image.start(task.seeds)
+    count, device = len(task.seeds), variables[0].device
+    return _State(
+        variables,
+        tuple(torch.zeros_like(x) for _ in range(task.optimiser.slots) for x in variables),
+        variables,
+        torch.ones(count, device=device),
+        torch.zeros(count, dtype=torch.int64, device=device),
+        torch.zeros(count, dtype=torch.int64, device=device),
+    )
+
+
+def _save(path: Path, state: _State, identity: str) -> None:
+    arrays = {f"variable{i}": x for i, x in enumerate(state.variables)}
+    arrays |= {f"memory{i}": x for i, x in enumerate(state.memory)}
+    arrays |= {f"previous{i}": x for i, x in enumerate(state.previous)}
+    arrays |= {"factor": state.factor, "strikes": state.strikes, "flat": state.flat}
+    arrays |= {"energy": torch.stack(state.energy), "total": torch.stack(state.total)} if state.energy else {}
+    meta: dict[str, object] = {"identity": identity, "step": state.step, "since_reset": state.since_reset}
+    checkpoint.save(path, checkpoint.State(meta, {name: x.cpu().numpy() for name, x in arrays.items()}))
+
+
+def _load(path: Path, fresh: _State, identity: str) -> _State:
+    saved = checkpoint.load(path)
+    if saved is None:
+        return fresh
+    if saved.meta["identity"] != identity:
+        raise SpecError(f"{path.name} belongs to a run with other settings: choose another --out, or remove the file")
+    device = fresh.factor.device
+
+    def read(name: str, count: int) -> Variables:
+        return tuple(torch.from_numpy(saved.arrays[f"{name}{i}"]).to(device) for i in range(count))
+
+    def one(name: str) -> Tensor:
+        return torch.from_numpy(saved.arrays[name]).to(device)
+
+    return _State(
+        read("variable", len(fresh.variables)),
+        read("memory", len(fresh.memory)),
+        read("previous", len(fresh.previous)),
+        one("factor"),
+        one("strikes"),
+        one("flat"),
+        int(saved.meta["step"]),  # type: ignore[call-overload]
+        int(saved.meta["since_reset"]),  # type: ignore[call-overload]
+        list(one("energy")) if "energy" in saved.arrays else [],
+        list(one("total")) if "total" in saved.arrays else [],
+    )
+
+
+def _choose(keep: Tensor, kept: Variables, other: Variables) -> Variables:
+    """kept where `keep` [B] holds, else other."""
+    return tuple(torch.where(per_sample(keep, a).bool(), a, b) for a, b in zip(kept, other))
+
+
+def _step(task: Task, state: _State) -> None:
+    phase, within = task.phase(state.step)
+    rate, share = phase.at(within)
+    if phase.reset and within == 0:
+        state.memory = tuple(torch.zeros_like(x) for x in state.memory)
+        state.since_reset = 0
+    draws = Draws(task.seeds, state.step)
+    variables = tuple(x.detach().requires_grad_(True) for x in state.variables)
+    image = task.image.image(variables)
+    seen = image
+    for transform in phase.transforms:
+        seen = transform(seen, draws)
+    energy = task.objective(seen, draws)
+    total = energy
+    for weight, prior in task.priors:
+        if weight:
+            total = total + weight * prior(image)
+    gradients = torch.autograd.grad(total.sum(), variables)
+    variables = state.variables
+    finite = torch.isfinite(total.detach())
+    silent = torch.ones_like(finite)
+    for g in gradients:
+        rows = g.flatten(1)
+        # A sum is finite exactly where no part is NaN or infinite (an overflow counts as one too).
+        size = rows.abs().sum(1)
+        finite = finite & torch.isfinite(size)
+        silent = silent & (size == 0)
+    if state.step < FLAT:
+        state.flat = torch.where(silent & finite, state.flat + 1, 0)
+    alive = (state.strikes < STRIKES) & (state.flat < FLAT)
+    moved, memory = task.optimiser.step(variables, gradients, state.memory, rate * state.factor, state.since_reset)
+    if task.image.free:
+        pixels = moved[0]
+        for constraint in phase.constraints:
+            pixels = constraint(pixels, gradients[0], within, share)
+        moved = (pixels, *moved[1:])
+    good = finite & alive
+    if bool(good.all()):
+        state.previous, state.variables, state.memory = variables, moved, memory
+    else:
+        back = alive & ~finite
+        state.strikes = state.strikes + back.long()
+        state.factor = torch.where(back, state.factor / 2, state.factor)
+        idle = _choose(back, state.previous, variables)
+        kept = tuple(torch.zeros_like(x) for x in state.memory)
+        # Memory is slot-major: every slot holds one tensor a variable.
+        state.memory = _choose(good, memory, _choose(back, kept, state.memory))
+        state.variables, state.previous = _choose(good, moved, idle), _choose(good, variables, state.previous)
+    state.energy.append(energy.detach())
+    state.total.append(total.detach())
+    state.step += 1
+    state.since_reset += 1
+
+
+@torch.no_grad()
+def _render(task: Task, state: _State) -> Tensor:
+    return task.image.image(state.variables)
+
+
+def _reasons(state: _State) -> list[str | None]:
+    reasons: list[str | None] = []
+    for strikes, flat in zip(state.strikes.tolist(), state.flat.tolist()):
+        if strikes >= STRIKES:
+            reasons.append(f"the objective was not finite, also after stepping back {STRIKES} times at half the rate")
+        elif flat >= FLAT:
+            reasons.append("no gradient reaches the image: the layer, the unit or the start is flat")
+        else:
+            reasons.append(None)
+    return reasons
+
+
+def run(
+    task: Task,
+    state_file: Path | None = None,
+    identity: object = None,
+    save_every: int = 50,
+    watch: Watcher | None = None,
+) -> Outcome:
+    """Optimise to the end, resuming from `state_file` where it holds an unfinished run of the same `identity`.
+
+    A sample that cannot go on keeps its last good image and gets a reason. Raises DissectError when none can go on;
+    the state file then holds the last good state.
+    """
+    began = time.monotonic()
+    known = fingerprint(identity)
+    state = _start(task)
+    if state_file is not None:
+        state = _load(state_file, state, known)
+    resumed_at = state.step
+    while state.step < task.steps:
+        _step(task, state)
+        if state_file is not None and (state.step % save_every == 0 or state.step == task.steps):
+            _save(state_file, state, known)
+        if not bool(((state.strikes < STRIKES) & (state.flat < FLAT)).any()):
+            if state_file is not None:
+                _save(state_file, state, known)
+            raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
+        if watch is not None:
+            watch(Glance(state.step, task.steps, partial(_render, task, state), state.total[-1]))
+    energy, total = (
+        torch.stack(kept).cpu().numpy() if kept else np.zeros((0, len(task.seeds)), np.float32)
+        for kept in (state.energy, state.total)
+    )
+    return Outcome(_render(task, state), energy, total, _reasons(state), time.monotonic() - began, resumed_at)

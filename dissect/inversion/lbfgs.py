@@ -1,0 +1,163 @@
+"""L-BFGS inside a box, for a batch: each row has its own history, line search and end, and counts its own evaluations.
+
+Projected quasi-Newton: variables at a bound whose gradient points outwards are held, the two loops run over the
+others, and steps are searched along the projected path with Armijo's rule (Bertsekas 1982; Byrd et al. 1995 for the
+setting). Where torch offers only one problem at a time, this takes all images of a batch through one forward.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+ARMIJO = 1e-4
+TRIALS = 20
+
+# x [b, n] and the numbers of its rows in the batch [b] -> energies [b], gradients [b, n].
+Energy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+@dataclass
+class Minimum:
+    """x [B, n], value [B], evaluations [B] of energy and gradient, converged [B]: the projected gradient vanished."""
+
+    x: Tensor
+    value: Tensor
+    evaluations: Tensor
+    converged: Tensor
+
+
+class _History:
+    """The last pairs (s, y) of every row, newest last; `valid` says which hold one."""
+
+    def __init__(self, rows: int, length: int, like: Tensor) -> None:
+        self.s = like.new_zeros(length, rows, like.shape[1])
+        self.y = torch.zeros_like(self.s)
+        self.valid = torch.zeros(length, rows, dtype=torch.bool, device=like.device)
+
+    def push(self, rows: Tensor, s: Tensor, y: Tensor) -> None:
+        """Remember a pair where its curvature is positive: sᵀy well above rounding."""
+        curvature = (s * y).sum(1)
+        keep = curvature > 1e-10 * s.norm(dim=1) * y.norm(dim=1)
+        kept = rows[keep]
+        for store, new in ((self.s, s), (self.y, y)):
+            store[:-1, kept] = store[1:, kept]
+            store[-1, kept] = new[keep]
+        self.valid[:-1, kept] = self.valid[1:, kept]
+        self.valid[-1, kept] = True
+
+    def forget(self, rows: Tensor) -> None:
+        self.valid[:, rows] = False
+
+    def direction(self, rows: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
+        """-H g on the free variables of each row."""
+        q = gradient * free
+        alphas: list[Tensor] = []
+        rhos: list[Tensor] = []
+        scale = torch.ones(len(rows), 1, dtype=q.dtype, device=q.device)
+        for k in reversed(range(len(self.s))):
+            s, y = self.s[k, rows] * free, self.y[k, rows] * free
+            sy = (s * y).sum(1, keepdim=True)
+            good = self.valid[k, rows][:, None] & (sy > 0)
+            rho = torch.where(good, 1 / torch.where(good, sy, 1), 0)
+            alpha = rho * (s * q).sum(1, keepdim=True)
+            q = q - alpha * y
+            alphas.append(alpha)
+            rhos.append(rho)
+            # The newest usable pair gives the scale of the first guess of H.
+            yy = (y * y).sum(1, keepdim=True)
+            scale = torch.where(good & (scale == 1) & (yy > 0), sy / torch.where(yy > 0, yy, 1), scale)
+        q = q * scale
+        for k, alpha, rho in zip(range(len(self.s)), reversed(alphas), reversed(rhos)):
+            s, y = self.s[k, rows] * free, self.y[k, rows] * free
+            beta = rho * (y * q).sum(1, keepdim=True)
+            q = q + (alpha - beta) * s
+        return -q * free
+
+    def any(self, rows: Tensor) -> Tensor:
+        return self.valid[:, rows].any(0)
+
+
+def minimise(
+    energy: Energy,
+    start: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    iterations: int = 100,
+    memory: int = 7,
+    tolerance: float = 1e-6,
+) -> Minimum:
+    """Minimise each row of start [B, n] inside [lower, upper] (which broadcast to it).
+
+    A row ends when its projected gradient is below `tolerance` in every variable, when no step lowers it, or after
+    `iterations`. The energies of a row never rise, and no point outside the box is ever evaluated.
+    """
+    lower, upper = lower.expand_as(start), upper.expand_as(start)
+    x = start.clamp(lower, upper)
+    everyone = torch.arange(len(x), device=x.device)
+    value, gradient = energy(x, everyone)
+    value, gradient = value.clone(), gradient.clone()
+    evaluations = torch.ones(len(x), dtype=torch.int64, device=x.device)
+    converged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    history = _History(len(x), memory, x)
+    live = everyone
+    for _ in range(iterations):
+        here, slope = x[live], gradient[live]
+        outward = (here - slope).clamp(lower[live], upper[live]) - here
+        done = outward.abs().amax(1) <= tolerance
+        converged[live[done]] = True
+        live = live[~done]
+        if not len(live):
+            break
+        live = _iterate(energy, live, x, value, gradient, lower, upper, history, evaluations)
+        if not len(live):
+            break
+    return Minimum(x, value, evaluations, converged)
+
+
+def _iterate(
+    energy: Energy,
+    live: Tensor,
+    x: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    lower: Tensor,
+    upper: Tensor,
+    history: _History,
+    evaluations: Tensor,
+) -> Tensor:
+    """One step of every live row, in place; returns the rows that may go on."""
+    here, slope, low, high = x[live], gradient[live], lower[live], upper[live]
+    free = ~(((here <= low) & (slope > 0)) | ((here >= high) & (slope < 0)))
+    step = history.direction(live, slope, free)
+    uphill = (step * slope).sum(1) >= 0
+    step = torch.where(uphill[:, None], -slope * free, step)
+    fresh = uphill | ~history.any(live)
+    # Without curvature the first step is of length one at most.
+    length = torch.where(fresh, (1 / step.norm(dim=1).clamp(min=1e-30)).clamp(max=1.0), 1.0)
+    pending = torch.arange(len(live), device=x.device)
+    failed = torch.ones(len(live), dtype=torch.bool, device=x.device)
+    for _ in range(TRIALS):
+        rows = live[pending]
+        trial = (here[pending] + length[pending, None] * step[pending]).clamp(low[pending], high[pending])
+        moved = trial - here[pending]
+        fall = (slope[pending] * moved).sum(1)
+        tried, tried_slope = energy(trial, rows)
+        evaluations[rows] += 1
+        accept = torch.isfinite(tried) & (tried <= value[rows] + ARMIJO * fall) & (moved != 0).any(1)
+        taken = rows[accept]
+        history.push(taken, moved[accept], tried_slope[accept] - slope[pending][accept])
+        x[taken], value[taken], gradient[taken] = trial[accept], tried[accept], tried_slope[accept]
+        failed[pending[accept]] = False
+        # Minimum of the parabola through both values and the first slope, kept within a tenth and a half.
+        bend = 2 * (tried - value[rows] - fall)
+        shrink = torch.where(torch.isfinite(bend) & (bend > 0), -fall / bend, 0.1).clamp(0.1, 0.5)
+        length[pending] *= shrink
+        pending = pending[~accept]
+        if not len(pending):
+            break
+    # A row that found no lower point tries once more without its history; without one it is at its end.
+    retry = live[failed & ~fresh]
+    history.forget(retry)
+    return torch.cat([live[~failed], retry]).sort().values
