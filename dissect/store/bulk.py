@@ -53,18 +53,13 @@ def insert(connection: Connection, table: Table, columns: dict[str, Any], count:
 
 
 def read(connection: Connection, query: Executable, kinds: dict[str, Any]) -> dict[str, np.ndarray]:
-    """Columns of a query: `kinds` gives name and dtype in the query's order; NULL in a float column is NaN."""
-    found = connection.execute(query).fetchall()
-    if not found:
-        return {name: np.zeros(0, kind) for name, kind in kinds.items()}
-    return {
-        name: _array(column, kind) for (name, kind), column in zip(kinds.items(), zip(*found))
-    }  # fmt: skip
+    """Columns of a query: `kinds` gives name and dtype in the query's order; NULL in a float column is NaN.
 
-
-def _array(column: Sequence[Any], kind: Any) -> np.ndarray:
-    if kind is object:
-        array = np.empty(len(column), object)
-        array[:] = column
-        return array
-    return np.array(column, dtype=kind)
+    Takes the driver's own rows: SQLAlchemy's would treble the time.
+    """
+    cursor: Any = connection.execute(query).cursor
+    parts: list[list[np.ndarray]] = [[np.zeros(0, kind)] for kind in kinds.values()]
+    while found := cursor.fetchmany(_CHUNK):
+        for part, column, kind in zip(parts, zip(*found), kinds.values()):
+            part.append(np.fromiter(column, kind, len(column)) if kind is object else np.array(column, kind))
+    return {name: np.concatenate(part) for name, part in zip(kinds, parts)}

@@ -151,7 +151,7 @@ scores = _table(
     _integer("concept_area"),
     _real("iou"),
     CheckConstraint("iou >= 0 AND iou <= 1"),
-    Index("scores_by_concept", "layer_id", "concept", "concept_rank"),
+    Index("scores_by_concept", "layer_id", "concept", "concept_rank", unique=True),
     Index("scores_by_iou", "layer_id", "iou", "unit"),
     rowid=False,
 )
