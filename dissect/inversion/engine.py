@@ -28,12 +28,12 @@ from dissect.inversion.priors import Prior
 from dissect.inversion.transforms import Transform
 
 STRIKES = 3  # a sample that is not finite is stepped back, at half the rate, so often, then stopped
-FLAT = 3  # so many first steps without any gradient mean that none will come
+FLAT = 3  # so many first steps without any gradient: none will come
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of steps at one setting; the rate goes in a line from `rate` to `end`, the optimiser may start afresh."""
+    """Steps at one setting; the rate goes in a line from `rate` to `end`; with `reset` the optimiser starts afresh."""
 
     steps: int
     rate: float

@@ -245,9 +245,12 @@ def answers(network: Network, z: Tensor, target: Target, jitters: int = 8, seed:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a maximum is worth. Per target, over its restarts: the best synthetic answer under fresh jitter, the best real
-    one, their difference in standard deviations of the real answers, whether the picture beats every real one, and,
-    with a second network, the rank of the class there (0 = first; mean over restarts)."""
+    """What a maximum is worth, per target, over its restarts.
+
+    The best synthetic and the best real answer under fresh jitter, their difference in standard deviations of the real
+    answers, whether the picture beats every real one, and, in a second network, rank (0 = first) and probability of the
+    class (means over the restarts).
+    """
 
     name: str
     synthetic: float

@@ -57,7 +57,7 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, pixels: InputRange, size: tuple[int, int], name: str = "network") -> None:
-        self.module, self.pixels, self.size, self.name = module.eval(), pixels, tuple(size), name
+        self.module, self.pixels, self.size, self.name = module.eval(), pixels, size, name
         self._named = {key: value for key, value in module.named_modules() if key}
         self._named.setdefault(OUTPUT, module)
         self._calls: dict[str, int] = {}
@@ -90,8 +90,8 @@ class Network:
         except (RuntimeError, ValueError) as error:
             reason = str(error).strip().splitlines()[0]
             raise SpecError(
-                f"{self.name} does not take images of {self.size[0]} x {self.size[1]} x {self.pixels.planes} ({reason}): "
-                "give a larger --input-size"
+                f"{self.name} does not take images of {self.size[0]} x {self.size[1]} x {self.pixels.planes} "
+                f"({reason}): give a larger --input-size"
             ) from None
         finally:
             for handle in handles:
