@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from .order import Bar
 
 WIDTH = 1040
-PITCH = 15  # one bar and its gap
+PITCH = (15, 24)  # least and largest distance of bars
 RISE = 92  # height of the tallest bar
-FOOT = 92  # room for slanted labels
 HEAD = 34  # room for the category caption and the count over the tallest bar
-LEFT = 58  # room for the first slanted label
 GAP = 14  # between categories
+SLANT = 4.1  # how far a character of a slanted label reaches left and down
 LONGEST = 17  # characters of a label in the chart; the whole label is in its title and in the table
 MOST = 240  # bars drawn; the table beside the chart has them all
 
@@ -45,6 +44,8 @@ class BarChart:
 
     width: int
     height: int
+    pitch: int
+    foot: int
     bands: tuple[Band, ...]
     left_out: int
 
@@ -57,31 +58,34 @@ def clipped(text: str, length: int = LONGEST) -> str:
 def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], width: int = WIDTH) -> BarChart:
     """Bars in the given order, wrapped into rows; at most MOST of them."""
     drawn = bars[:MOST]
-    top = max((b.units for b in drawn), default=1)
+    if not drawn:
+        return BarChart(width, 0, PITCH[1], 0, (), 0)
+    labels = [clipped(names[b.concept.number]) for b in drawn]
     totals: dict[str, int] = {}
     for b in bars:
         totals[b.concept.category] = totals.get(b.concept.category, 0) + 1
+    top = max(b.units for b in drawn)
+    pitch = min(max((width - 60 - 30 * len(totals)) // len(drawn), PITCH[0]), PITCH[1])
+    foot = 16 + round(SLANT * max(len(label) for label in labels))
     bands: list[Band] = []
-    row, x = 0, LEFT
-    at = 0
-    started: set[str] = set()
+    row, x, at = -1, width, 0
     while at < len(drawn):
         category = drawn[at].concept.category
-        if x + PITCH > width:
-            row, x = row + 1, LEFT
-        columns = []
-        begin = x
-        y = row * (HEAD + RISE + FOOT)
-        while at < len(drawn) and drawn[at].concept.category == category and x + PITCH <= width:
-            height = max(drawn[at].units / top * RISE, 1.0)
-            columns.append(Column(drawn[at], x, y, round(height, 1), clipped(names[drawn[at].concept.number])))
-            at, x = at + 1, x + PITCH
-        caption = category if category in started else f"{category} {totals[category]}"
-        started.add(category)
+        first = not bands or bands[-1].category != category
+        caption = f"{category} {totals[category]}" if first else category
+        wide = round(6.3 * len(caption)) + 6
+        if x + max(wide, pitch) > width:
+            row += 1  # a new row leaves room for its first slanted labels
+            x = max(6, *(round(SLANT * len(label)) - (k + 1) * pitch + 8 for k, label in enumerate(labels[at : at + 6])))
+        begin, y, columns = x, row * (HEAD + RISE + foot), []
+        while at < len(drawn) and drawn[at].concept.category == category and x + pitch <= width:
+            height = round(max(drawn[at].units / top * RISE, 1.0), 1)
+            columns.append(Column(drawn[at], x, y, height, labels[at]))
+            at, x = at + 1, x + pitch
+        x = max(x, begin + wide)
         bands.append(Band(category, hues.get(category, 6), caption, begin, y, x - begin, tuple(columns)))
-        # A band narrower than its caption pushes the next one away.
-        x = max(x, begin + 7 * len(caption) + 4) + GAP
-    return BarChart(width, (row + 1) * (HEAD + RISE + FOOT) if drawn else 0, tuple(bands), len(bars) - len(drawn))
+        x += GAP
+    return BarChart(width, (row + 1) * (HEAD + RISE + foot), pitch, foot, tuple(bands), len(bars) - len(drawn))
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ def depth_chart(layers: list[str], series: dict[str, list[int]], hues: dict[str,
     for name in ends:
         last = max(y(series[name][-1]) + 4, last + 15)
         label_y[name] = last
-    over = last - (height - 6)
+    over = last - (height - lower + 4)
     if over > 0:
         label_y = {name: at - over for name, at in label_y.items()}
     lines = tuple(

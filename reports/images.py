@@ -141,8 +141,7 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
     for head in range(len(go)):
         if seen[head]:
             continue
-        out = parts[owner[head]]
-        out.append(f"M{x_list[head]} {y_list[head]}l")
+        out = [f"M{x_list[head]} {y_list[head]}l"]
         at, dx, dy, first = head, 0, 0, True
         while not seen[at]:
             seen[at] = 1
@@ -159,7 +158,8 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
             dx, dy = sx, sy
         if dx or dy:
             out.append(_step(dx, dy, first))
-        out.append("z")
+        if len(out) > 2:  # a mask smaller than a path unit leaves nothing to draw
+            parts[owner[head]] += [*out, "z"]
     return ["".join(part) for part in parts]
 
 

@@ -73,6 +73,7 @@ class Strip:
 
     src: str
     y: int
+    px: int
     width: int
     height: int
     box: int
@@ -99,11 +100,12 @@ class Sheets:
         shown = min(record["k"], limit or self.thumbs)
         if not shown:
             why = "no top images" if not record["e"] else "the images are not at hand"
-            return Strip("", 0, 0, 0, 0, "", f"{alt}: {why}.")
+            return Strip("", 0, 0, 0, 0, 0, "", f"{alt}: {why}.")
         veil = images.veil([e[5] for e in record["e"][: self.thumbs]])
         return Strip(
             self.name(unit, count),
             unit % self.rows * (32 // self.rows),
+            self.px,
             self.thumbs * self.px,
             self.rows * self.px,
             self.thumbs * images.BOX,
