@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import charts, order, text
-from .environment import HERE, hues, page
+from .environment import hues, page, static
 from .errors import ReportError
 from .folder import replaced
 from .pages import ComparedLayer, ComparePage
@@ -130,7 +130,7 @@ def write_compare(page_: ComparePage, out: Path) -> Path:
     html = compare_html(page_)
     with replaced(out) as new:
         for name in ("report.css", "icon.svg"):
-            (new / name).write_bytes((HERE / "static" / name).read_bytes())
+            (new / name).write_bytes(static(name))
         (new / "index.html").write_text(html, encoding="utf-8")
     return out / "index.html"
 

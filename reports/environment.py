@@ -39,6 +39,17 @@ def hues(categories: tuple[str, ...]) -> dict[str, int]:
 
 
 @functools.cache
+def static(name: str) -> bytes:
+    """A static file as it goes into a report: the script without indentation, comment lines and padding in braces."""
+    content = (HERE / "static" / name).read_bytes()
+    if name.endswith(".js"):
+        lines = (line.strip() for line in content.decode("utf-8").splitlines())
+        kept = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+        content = kept.replace("{ ", "{").replace(" }", "}").encode("utf-8")
+    return content
+
+
+@functools.cache
 def version() -> str:
     """Digest of everything that decides how pages look: sources, templates, style and script of this package."""
     digest = hashlib.sha256()

@@ -181,16 +181,17 @@ def veil(paths: list[str]) -> str:
     return f"M0 0H{BOX * len(paths)}V{BOX}H0Z" + beside(paths)
 
 
-def heat(activation: np.ndarray) -> list[int | str]:
-    """[h, w, base64 of h*w bytes]: the map on a scale from its minimum to its maximum, at most HEAT a side."""
+def heat(activation: np.ndarray, threshold: float) -> list[int | str]:
+    """[h, w, base64 of h*w bytes]: the map on a scale from the threshold to its maximum, at most HEAT a side."""
     activation = np.asarray(activation, dtype=np.float32)
-    activation = np.where(np.isfinite(activation), activation, 0)
+    threshold = threshold if np.isfinite(threshold) else 0.0
+    activation = np.where(np.isfinite(activation), activation, np.float32(threshold))
     size = (min(activation.shape[0], HEAT), min(activation.shape[1], HEAT))
     if size != activation.shape:
         activation = upsample(activation, size)
-    low, high = float(activation.min()), float(activation.max())
+    low, high = float(threshold), float(activation.max())
     scale = 255.0 / (high - low) if high > low else 0.0
-    levels = np.rint((activation - low) * scale).astype(np.uint8)
+    levels = np.rint(np.maximum(activation - np.float32(low), 0) * scale).astype(np.uint8)
     return [size[0], size[1], base64.b64encode(levels.tobytes()).decode("ascii")]
 
 

@@ -62,8 +62,8 @@ def _paths(cards: Sequence[UnitCard], thresholds: np.ndarray) -> list[list[tuple
                 by_shape.setdefault(x.map.shape, []).append((at, place))
     for places in by_shape.values():
         maps = np.stack([cards[a].exemplars[p].map for a, p in places])
-        for (a, p), path in zip(places, images.outlines(maps, thresholds[[a for a, _ in places]])):
-            out[a][p] = (path, images.heat(cards[a].exemplars[p].map))
+        for at, ((a, p), path) in enumerate(zip(places, images.outlines(maps, thresholds[[a for a, _ in places]]))):
+            out[a][p] = (path, images.heat(maps[at], thresholds[a]))
     return out
 
 

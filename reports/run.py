@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import budget, charts, data, images, order, text
-from .environment import HERE, STATIC, hues, page, version
+from .environment import STATIC, hues, page, static, version
 from .errors import ReportError
 from .folder import replaced
 from .layer import CHUNK, Folder, Purse, folder_of, plain_card, sentence, write_layer
@@ -57,7 +57,7 @@ def write_run(
     with replaced(out) as new:
         folder = Folder(new, purse)
         for name in STATIC:
-            folder.write(name, (HERE / "static" / name).read_bytes())
+            folder.write(name, static(name))
         folder.write("concepts.js", data.script("concepts", _concepts(run)))
         header = _header(run, rung, rows, source)
         left = units

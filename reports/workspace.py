@@ -5,7 +5,7 @@ from pathlib import Path
 
 from . import text
 from .compare import put
-from .environment import HERE, STATIC, page
+from .environment import STATIC, page, static
 from .folder import replaced
 from .pages import WorkspaceConcept, WorkspacePage
 
@@ -29,7 +29,7 @@ def write_workspace(page_: WorkspacePage, out: Path) -> Path:
     with replaced(out / ASIDE) as new:
         for name in STATIC:
             if name != "report.js":
-                (new / name).write_bytes((HERE / "static" / name).read_bytes())
+                (new / name).write_bytes(static(name))
         for concept in order:
             html = page("sightings.html", page=page_, concept=concept, name=text.shown(concept.name, concept.category),
                         root="", up="../")  # fmt: skip

@@ -2,7 +2,7 @@
 // fetch do not work from disk; data files call the functions of `dissect`. Text enters the page as text nodes only.
 "use strict";
 (() => {
-  const ROOT = "../../", OVERSCAN = 4, BARS = 240, TWIN = 100, MASKS = ["", "outline", "heat", "none"];
+  const ROOT = "../../", OVERSCAN = 4, BARS = 240, TWIN = 100, MASKS = ["", "outline", "heat", "none"], HIDDEN = { "aria-hidden": "true" };
   const FIELDS = ["q", "category", "min", "max", "show", "mask"];
   const slot = new Map(), cols = {}, details = new Map(), segments = new Map(), waiting = new Map();
   let C, meta, have = 0, N = 0;   // C: columns of the concepts; slot: label number -> place in them
@@ -19,8 +19,7 @@
       if (have === meta.count) start();
     },
     units(first, found) { found.forEach((r, i) => details.set(first + i, r)); arrived(first); },
-    segments(block, found) { segments.set(block, found); arrived("s" + block); },
-    csv: () => csv()
+    segments(block, found) { segments.set(block, found); arrived("s" + block); }
   };
   function arrived(key) { const all = waiting.get(key) || []; waiting.delete(key); all.forEach((f) => f()); }
   function load(key, file, then) {
@@ -44,8 +43,10 @@
     e.append(...(kids || []).filter(Boolean));
     return e;
   }
-  const el = (tag, props, kids) => make(document.createElement(tag), props, kids);
-  const svg = (tag, props, kids) => make(document.createElementNS("http://www.w3.org/2000/svg", tag), props, kids);
+  function made(create) { // "p.quiet" is a p of class quiet
+    return (name, props, kids) => { const [tag, cls] = name.split("."), e = make(create(tag), props, kids); if (cls) e.classList.add(cls); return e; };
+  }
+  const el = made((tag) => document.createElement(tag)), svg = made((tag) => document.createElementNS("http://www.w3.org/2000/svg", tag));
   const int = (v) => { const s = String(v); return s.length > 4 ? s.replace(/\B(?=(\d{3})+(?!\d))/g, "\u202f") : s; };
   const num = (v) => v === null || v === undefined ? "n/a" : String(+v.toPrecision(4));
   const f4 = (v) => v.toFixed(4);
@@ -55,6 +56,7 @@
   const ratio = (i, a, g) => i && a + g - i ? i / (a + g - i) : 0;
   const nameOf = (s) => s < 0 ? "no label" : C.shown[s];
   const hue = (s) => "h" + (s < 0 ? 6 : meta.hues[C.category[s]]);
+  const given = (c, u) => cols[c] && cols[c][u] !== null;
   const passes = (u) => label[u] >= 0 && iou[u] > cut;
   const flagged = (u) => ["dead", "saturated", "not finite"].filter((_, b) => cols.flags[u] >> b & 1).join(", ");
 
@@ -114,7 +116,7 @@
     "": ["as published", published], unit: ["unit", () => Uint32Array.from({ length: N }, (_, i) => i)],
     label: ["label", () => byText((s) => C.shown[s])], category: ["category", () => byText((s) => C.category[s])],
     iou: ["IoU", () => byIou, 1], intersection: ["I", () => sorted(cols.intersection, -1), 1],
-    area: ["A", () => sorted(cols.area, -1), 1], concept_area: ["G", () => sorted(area, -1), 1],
+    area: ["A", () => sorted(cols.area, -1), 1], 
     threshold: ["T", () => sorted(cols.threshold.map((v) => v === null ? -1e308 : v), -1), 1]
   };
   const orders = new Map();
@@ -187,7 +189,7 @@
   function draw() {
     const box = $("bars"), width = Math.max(Math.min(box.clientWidth || 1040, 1400), 560), some = bars.slice(0, BARS);
     if ($("twin").open) twin();
-    if (!some.length) return box.replaceChildren(el("p", { class: "quiet", text: "No unit is above this cut." }));
+    if (!some.length) return box.replaceChildren(el("p.quiet", { text: "No unit is above this cut." }));
     const labels = some.map((b) => clip(nameOf(b.s))), totals = {}, kids = [], slant = (s) => Math.round(4.1 * s.length);
     bars.forEach((b) => { const c = C.category[b.s]; totals[c] = (totals[c] || 0) + 1; });
     const top = Math.max(...some.map((b) => b.units)), foot = 16 + Math.max(...labels.map(slant)), tall = 126 + foot;
@@ -204,7 +206,7 @@
       last = cat;
     }
     const held = (document.activeElement.dataset || {}).s, height = (row + 1) * tall;
-    box.replaceChildren(svg("svg", { class: "bars", viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": "Labels of the detectors" }, kids));
+    box.replaceChildren(svg("svg.bars", { viewBox: `0 0 ${width } ${height}`, width, height, role: "group", "aria-label": "Labels of the detectors" }, kids));
     const again = held && box.querySelector(`[data-s="${held}"]`);
     if (again) again.focus();
   }
@@ -213,10 +215,10 @@
     const rect = (cls, from, height) => svg("rect", { class: `bar ${cls}${hue(b.s)}`, x, y: y + 126 - from, width: pitch - 4, height });
     const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} hold against the baseline` : ""}, best IoU ${f4(b.best)}`;
     return svg("a", { href: `${ROOT}concepts/${C.number[b.s]}.html`, "data-s": C.number[b.s], class: on ? "on" : null, "aria-current": on ? "true" : null, "aria-label": told }, [
-      svg("title", { text: told }), svg("rect", { class: "hit", x: x - 2, y: y + 20, width: pitch, height: 104 + foot }),
+      svg("title", { text: told }), svg("rect.hit", { x: x - 2, y: y + 20, width: pitch, height: 104 + foot }),
       sure < tall && rect("pale ", tall, tall), rect("", sure, sure),
-      svg("text", { class: "count", x: x + pitch / 2 - 2, y: y + 123 - tall, text: b.units }),
-      svg("text", { class: "label", transform: `translate(${x + pitch / 2 + 2} ${y + 138}) rotate(-45)`, text })]);
+      svg("text.count", { x: x + pitch / 2 - 2, y: y + 123 - tall, text: b.units }),
+      svg("text.label", { transform: `translate(${x + pitch / 2 + 2 } ${y + 138}) rotate(-45)`, text })]);
   }
   const td = (text, n) => el("td", { class: n ? "n" : null, text });
   function twin() {
@@ -244,22 +246,22 @@
   function card(k) {
     const u = rows[k], s = label[u], odd = flagged(u), cell = (cls, ...kids) => el("div", { role: "cell", class: cls }, kids), pics = cell("pics");
     const node = el("div", { role: "row", class: `row ${hue(s)}${passes(u) ? "" : " below"}`, "aria-rowindex": k + 2, "data-k": k }, [
-      cell("who", el("a", { href: "#unit=" + u, tabindex: k === Math.max(at, 0) ? 0 : -1, "data-unit": u }, [el("span", { class: "u", text: u }), " ", el("bdi", { class: "name", text: nameOf(s) })])),
+      cell("who", el("a", { href: "#unit=" + u, tabindex: k === Math.max(at, 0) ? 0 : -1, "data-unit": u }, [el("span.u", { text: u }), " ", el("bdi.name", { text: nameOf(s) })])),
       cell("what", s < 0 ? odd || "no concept meets its mask" : C.category[s] + (odd && ", " + odd)),
       cell("score", "IoU " + f4(iou[u]), gauge(u)),
-      cell("ints", (s < 0 ? "" : `I ${int(cols.intersection[u])}  A ${int(cols.area[u])}  G ${int(area[u])}  `) + "T " + num(cols.threshold[u])), pics]);
+      cell("ints", (s < 0 ? "" : `I ${int(cols.intersection[u])} · A ${int(cols.area[u])} · G ${int(area[u])} · `) + "T " + num(cols.threshold[u])), pics]);
     node.style.transform = `translateY(${k * height}px)`;
     if (detail(u, () => { if (node.isConnected) strip(pics, u); })) strip(pics, u);
     return node;
   }
   const scale = () => Math.max(N ? iou[byIou[0]] : 0, 0.05) * 1.02;
   function gauge(u) {
-    const w = 160 / scale(), X = (v) => Math.min(v * w, 160), given = (c) => cols[c] && cols[c][u] !== null;
-    return svg("svg", { class: "gauge", viewBox: "0 0 160 12", width: 160, height: 12, "aria-hidden": "true" }, [
-      svg("rect", { class: "track", y: 3, width: 160, height: 6 }), svg("rect", { class: "bar " + hue(label[u]), y: 3, width: X(iou[u]), height: 6 }),
-      given("null") && svg("rect", { class: "null", y: 4.5, width: X(cols.null[u]), height: 3 }),
-      given("low") && svg("path", { class: "whisker", d: `M${X(cols.low[u])} 2V10M${X(cols.low[u])} 6H${X(cols.high[u])}M${X(cols.high[u])} 2V10` }),
-      svg("path", { class: "at", d: `M${X(cut)} 0V12` })]);
+    const w = 160 / scale(), X = (v) => Math.min(v * w, 160);
+    return svg("svg.gauge", { viewBox: "0 0 160 12", width: 160, height: 12, ...HIDDEN }, [
+      svg("rect.track", { y: 3, width: 160, height: 6 }), svg("rect", { class: "bar " + hue(label[u]), y: 3, width: X(iou[u]), height: 6 }),
+      given("null", u) && svg("rect.null", { y: 4.5, width: X(cols.null[u]), height: 3 }),
+      given("low", u) && svg("path.whisker", { d: `M${X(cols.low[u]) } 2V10M${X(cols.low[u])} 6H${X(cols.high[u])}M${X(cols.high[u])} 2V10` }),
+      svg("path.at", { d: `M${X(cut) } 0V12` })]);
   }
   function picture(u, alt) {
     const first = u - u % meta.rows, last = Math.min(first + meta.rows, N) - 1;
@@ -267,7 +269,7 @@
   }
   function strip(box, u) {
     const r = details.get(u);
-    if (!r.k) return box.replaceChildren(el("p", { class: "absent", text: r.e.length ? "The images are not at hand." : "No top images." }));
+    if (!r.k) return box.replaceChildren(el("p.absent", { text: r.e.length ? "The images are not at hand." : "No top images." }));
     const img = picture(u, `Unit ${u}, ${nameOf(label[u])}, IoU ${iou[u].toFixed(2)}: top images`);
     box.replaceChildren(el("div", { class: `strip y${u % meta.rows * 32 / meta.rows}` }, [img, ...cover(r.e.slice(0, meta.thumbs))]));
   }
@@ -276,15 +278,15 @@
     const w = 256 * list.length, d = list.map((e, k) => e[5].replace(/M(\d+)/g, (_, x) => "M" + (+x + 256 * k))).join("");
     if (view.mask === "none") return [];
     if (view.mask === "heat") return list.map((e, k) => { const c = heat(e[6]); if (c) c.style.left = k * meta.px + "px"; return c; }).filter(Boolean);
-    return [svg("svg", { viewBox: `0 0 ${w} 256`, width: list.length * meta.px, height: meta.px, preserveAspectRatio: "none", "aria-hidden": "true" }, [
+    return [svg("svg", { viewBox: `0 0 ${w} 256`, width: list.length * meta.px, height: meta.px, preserveAspectRatio: "none", ...HIDDEN }, [
       svg("path", view.mask ? { class: "outline", d } : { class: "veil", d: `M0 0H${w}V256H0Z${d}` })])];
   }
   function heat(map) { // dark violet, orange, pale yellow: lightness grows with the activation
     if (!map) return null;
-    const [height, width, text] = map, c = el("canvas", { height, width, class: "heat", "aria-hidden": "true" }), g = c.getContext("2d"), d = g.createImageData(width, height);
+    const [height, width, text] = map, c = el("canvas", { height, width, class: "heat", ...HIDDEN }), g = c.getContext("2d"), d = g.createImageData(width, height);
     [...atob(text)].forEach((b, i) => {
       const v = b.charCodeAt(0) / 255;
-      d.data.set([400 * v, 380 * v - 125, v < 0.5 ? 230 * v : Math.max(115 - 330 * (v - 0.5), 765 * v - 590), 60 + 160 * v], 4 * i);
+      d.data.set([400 * v, 380 * v - 125, v < 0.5 ? 230 * v : Math.max(115 - 330 * (v - 0.5), 765 * v - 590), v && 70 + 150 * v], 4 * i);
     });
     g.putImageData(d, 0, 0);
     return c;
@@ -296,25 +298,24 @@
     open = u;
     const r = detail(u, () => { if (open === u) show(u); });
     if (!r) return;
-    const s = label[u], k = rows.indexOf(u), i = cols.intersection[u], a = cols.area[u], g = area[u], given = (c) => cols[c] && cols[c][u] !== null;
+    const s = label[u], k = rows.indexOf(u), i = cols.intersection[u], a = cols.area[u], g = area[u];
     const button = (text, word, off, click) => el("button", { type: "button", "aria-label": word, text, disabled: off ? "" : null, on: { click } });
-    const parts = [el("header", {}, [el("p", { class: "kicker", text: `${meta.layer}, unit ${u}` }), el("h2", { id: "unit-title", dir: "auto", text: nameOf(s) }),
+    const parts = [el("header", {}, [el("p.kicker", { text: `${meta.layer }, unit ${u}` }), el("h2", { id: "unit-title", dir: "auto", tabindex: -1, autofocus: "", text: nameOf(s) }),
       el("nav", { "aria-label": "Units" }, [button("←", "Previous unit", k < 1, () => step(-1)), button("→", "Next unit", k < 0 || k > rows.length - 2, () => step(1)), button("Close", null, false, () => box.close())])])];
-    if (flagged(u)) parts.push(el("p", { class: "note", text: `This unit is ${flagged(u)}.` }));
+    if (flagged(u)) parts.push(el("p.note", { text: `This unit is ${flagged(u) }.` }));
     if (s >= 0) {
-      const other = r.b[1], near = other && given("low") && ratio(other[1], other[2], C.area[slot.get(other[0])]) >= cols.low[u];
-      parts.push(el("p", { class: "lead" }, [`${C.category[s]}, IoU ${f4(iou[u])}, ${passes(u) ? "above" : "not above"} the cut of ${num(cut)}. `,
+      const other = r.b[1], near = other && given("low", u) && ratio(other[1], other[2], C.area[slot.get(other[0])]) >= cols.low[u];
+      parts.push(el("p.lead", {}, [`${C.category[s]}, IoU ${f4(iou[u])}, ${passes(u) ? "above" : "not above"} the cut of ${num(cut)}. `,
         el("a", { href: "#concept=" + C.number[s], text: "All units with this label" }), "."]));
-      if (given("low")) parts.push(el("p", { text: `95 % interval ${f4(cols.low[u])} to ${f4(cols.high[u])}.${near ? " Near tie: the second concept lies inside it." : ""}` }));
-      if (given("null")) parts.push(el("p", { text: `By chance: IoU ${f4(cols.null[u])}${given("q") ? "; q = " + num(cols.q[u]) : ""}.` }));
+      if (given("low", u)) parts.push(el("p", { text: `95 % interval ${f4(cols.low[u])} to ${f4(cols.high[u])}.${near ? " Near tie: the second concept lies inside it." : ""}` }));
+      if (given("null", u)) parts.push(el("p", { text: `By chance: IoU ${f4(cols.null[u])}${given("q", u) ? "; q = " + num(cols.q[u]) : ""}.` }));
     }
     parts.push(gallery(u, r));
     if (s >= 0) parts.push(el("section", {}, [el("h3", { text: "Why this label" }),
-      el("p", { class: "equation", text: `IoU = I / (A + G − I) = ${int(i)} / (${int(a)} + ${int(g)} − ${int(i)}) = ${f4(iou[u])}` }), overlap(i, a, g, s),
-      el("p", { class: "quiet", text: `I: pixels where mask and concept meet. A: mask pixels over the images that carry a ${C.category[s]}. G: pixels of the concept. The mask is where the activation is above T = ${num(cols.threshold[u])}, over ${many(meta.images, "image")}.` })]));
-    parts.push(el("div", { class: "two" }, [table("Best concepts", r.b), table("Best of each category", r.c)]), r.h ? histogram(r.h, cols.threshold[u]) : "",
-      el("p", { class: "links" }, [el("input", { readonly: "", value: location.href.split("#")[0] + "#unit=" + u, "aria-label": "Link to this unit", on: { focus: (e) => e.target.select() } }), " ",
-        el("a", { href: `plain-${Math.floor(u / 200)}.html#unit-${u}`, text: "plain page" })]));
+      el("p.equation", { text: `IoU = I / (A + G − I) = ${int(i) } / (${int(a)} + ${int(g)} − ${int(i)}) = ${f4(iou[u])}` }), overlap(i, a, g, s),
+      el("p.quiet", { text: `A counts only images that carry a ${C.category[s]}. T = ${num(cols.threshold[u])}; ${many(meta.images, "image")}.` })]));
+    parts.push(el("div.two", {}, [table("Best concepts", r.b), table("Best of each category", r.c)]), r.h ? histogram(r.h, cols.threshold[u]) : "",
+      el("p.links", {}, [el("a", { href: "#unit=" + u, text: "link to this unit" }), " · ", el("a", { href: `plain-${Math.floor(u / 200)}.html#unit-${u}`, text: "plain page" })]));
     const held = document.activeElement.id, top = same ? box.scrollTop : 0;
     box.replaceChildren(...parts);
     if (!box.open) box.showModal();
@@ -323,7 +324,7 @@
     write();
   }
   function table(title, found) {
-    return found.length ? el("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": title }, [el("table", {}, [el("caption", { text: title }),
+    return found.length ? el("div.scroll", { tabindex: 0, role: "region", "aria-label": title }, [el("table", {}, [el("caption", { text: title }),
       el("thead", {}, [el("tr", {}, ["Concept", "Category", "IoU", "I", "A", "G"].map((text, k) => el("th", { scope: "col", class: k > 1 ? "n" : null, text })))]),
       el("tbody", {}, found.map(([n, i, a]) => {
         const s = slot.get(n), g = C.area[s];
@@ -332,25 +333,25 @@
   }
   function overlap(i, a, g, s) { // mask and concept as two bars that share what they share
     const w = 600 / (a + g - i), x = (a - i) * w;
-    return svg("svg", { class: "overlap", viewBox: "0 0 600 54", role: "img", "aria-label": `Mask only ${int(a - i)}, both ${int(i)}, concept only ${int(g - i)} pixels` }, [
-      svg("text", { y: 10, text: "mask A" }), svg("rect", { class: "mask", y: 14, width: a * w, height: 12 }),
-      svg("rect", { class: "bar " + hue(s), x, y: 28, width: 600 - x, height: 12 }), svg("text", { class: "right", x: 600, y: 52, text: "concept G" }),
-      svg("path", { class: "at", d: `M${x} 12V42M${a * w} 12V42` })]);
+    return svg("svg.overlap", { viewBox: "0 0 600 54", role: "img", "aria-label": `Mask only ${int(a - i) }, both ${int(i)}, concept only ${int(g - i)} pixels` }, [
+      svg("text", { y: 10, text: "mask A" }), svg("rect.mask", { y: 14, width: a * w, height: 12 }),
+      svg("rect", { class: "bar " + hue(s), x, y: 28, width: 600 - x, height: 12 }), svg("text.right", { x: 600, y: 52, text: "concept G" }),
+      svg("path.at", { d: `M${x } 12V42M${a * w} 12V42` })]);
   }
   function histogram([edges, counts], t) {
     const lo = edges[0], hi = edges[edges.length - 1], top = Math.max(...counts.map(Math.log1p)) || 1, X = (v) => 10 + 580 * (v - lo) / (hi - lo || 1);
     const mark = (x, y, text, cls) => svg("text", { x, y, text, class: cls });
-    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg", { class: "overlap", viewBox: "0 0 600 110", role: "img", "aria-label": `Histogram of the activations, logarithmic, threshold at ${num(t)}` }, [
+    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg.overlap", { viewBox: "0 0 600 110", role: "img", "aria-label": `Histogram of the activations, logarithmic, threshold at ${num(t) }` }, [
       ...counts.map((c, k) => svg("rect", { class: "bar h6", x: X(edges[k]), y: 90 - 80 * Math.log1p(c) / top, width: Math.max(X(edges[k + 1]) - X(edges[k]) - 1, 0.5), height: 80 * Math.log1p(c) / top })),
-      t !== null && svg("path", { class: "at", d: `M${X(t)} 4V92` }), t !== null && mark(X(t) + 4, 14, "T " + num(t)), mark(10, 106, num(lo)), mark(590, 106, num(hi), "right")]),
+      t !== null && svg("path.at", { d: `M${X(t) } 4V92` }), t !== null && mark(X(t) + 4, 14, "T " + num(t)), mark(10, 106, num(lo)), mark(590, 106, num(hi), "right")]),
       el("details", {}, [el("summary", { text: "Table of this figure" }), el("table", {}, [el("tbody", {}, counts.map((c, k) => el("tr", {}, [el("th", { scope: "row", text: `${num(edges[k])} to ${num(edges[k + 1])}` }), td(int(c), 1)])))])])]);
   }
   function gallery(u, r) {
-    if (!r.e.length) return el("p", { class: "absent", text: "No top images." });
+    if (!r.e.length) return el("p.absent", { text: "No top images." });
     const gone = r.k ? r.e.slice(0, r.k).filter((e) => e[7]).length : 0;
     const items = r.e.map((e, k) => {
-      const frame = el("div", { class: "frame" }), item = el("li", {}, [frame, el("p", { class: "where", dir: "auto", text: e[1] }), el("p", { class: "quiet", text: `image ${e[0]}, ${num(e[2])} at row ${e[3]}, column ${e[4]}` })]);
-      if (k >= r.k || e[7]) { frame.append(el("p", { class: "absent", text: r.k && e[7] ? "missing" : "no picture" })); return item; }
+      const frame = el("div.frame", {}), item = el("li", {}, [frame, el("p.where", { dir: "auto", text: e[1] }), el("p.quiet", { text: `image ${e[0] }, ${num(e[2])} at row ${e[3]}, column ${e[4]}` })]);
+      if (k >= r.k || e[7]) { frame.append(el("p.absent", { text: r.k && e[7] ? "missing" : "no picture" })); return item; }
       const img = picture(u, `Top image ${k + 1} of unit ${u}: ${e[1]}`);
       img.style.width = meta.thumbs * 100 + "%";
       img.style.transform = `translate(${-100 * k / meta.thumbs}%,${-100 * (u % meta.rows) / meta.rows}%)`;
@@ -358,10 +359,10 @@
       if (view.seg) overlay(frame, e, u);
       return item;
     });
-    return el("section", {}, [el("h3", { text: "Top images" }), el("p", { class: "tools" }, [
+    return el("section", {}, [el("h3", { text: "Top images" }), el("p.tools", {}, [
       el("select", { id: "style", "aria-label": "Mask style", on: { change: (e) => setMask(e.target.value) } }, [...$("mask").options].map((o) => el("option", { value: o.value, text: o.text, selected: o.value === view.mask ? "" : null }))),
       el("button", { id: "seg", type: "button", "aria-pressed": String(!!view.seg), text: "Segmentation", on: { click: toggle } }),
-      el("span", { class: "quiet", id: "under", role: "status", text: gone ? many(gone, "picture") + " missing" : view.seg ? "Point at a picture to read its labels" : "" })]), el("ol", { class: "gallery" }, items)]);
+      el("span.quiet", { id: "under", role: "status", text: gone ? many(gone, "picture") + " missing" : view.seg ? "Point at a picture to read its labels" : "" })]), el("ol.gallery", {}, items)]);
   }
   function toggle() { view.seg = !view.seg; show(open); }
   function overlay(frame, e, u) {
@@ -373,21 +374,20 @@
       for (let j = 0, k = 0; j < runs.length; k += runs[j + 1], j += 2) flat.fill(runs[j], k, k + runs[j + 1]);
       return (y, x) => flat[Math.min(Math.floor(y * h), h - 1) * w + Math.min(Math.floor(x * w), w - 1)];
     });
-    const c = el("canvas", { width: S, height: S, class: "heat", "aria-hidden": "true" }), g = c.getContext("2d"), all = new Set(scalars);
+    const c = el("canvas", { width: S, height: S, class: "heat", ...HIDDEN }), g = c.getContext("2d"), all = new Set(scalars);
     const paint = (which) => { // the concept asked for strongly, the rest of the scene faintly
       const d = g.createImageData(S, S);
       for (let k = 0; k < S * S; k++) {
         const here = planes.map((p) => p(Math.floor(k / S) / S, k % S / S)).filter(Boolean), on = here.find((v) => which.includes(v));
         const v = on || here.find((n) => !slot.has(n) || C.category[slot.get(n)] !== "color"), turn = v * 0.61803 % 1;
-        here.forEach((n) => all.add(n));
-        if (v) d.data.set([...[0, 2 / 3, 1 / 3].map((t) => 255 * (Math.abs((turn + t) % 1 * 6 - 3) - 1)), on ? 190 : 70], 4 * k);
+        if (v) all.add(v) && d.data.set([...[0, 2 / 3, 1 / 3].map((t) => 255 * (Math.abs((turn + t) % 1 * 6 - 3) - 1)), on ? 170 : 60], 4 * k);
       }
       g.putImageData(d, 0, 0);
     };
     const mine = label[u] < 0 ? [] : [C.number[label[u]]];
     paint(mine);
-    frame.append(c);
-    frame.parentNode.append(el("p", { class: "quiet", text: "Labels: " + (names([...all]) || "none") }));
+    frame.firstChild.after(c);
+    frame.parentNode.append(el("p.quiet", { text: "Labels: " + (names([...all]) || "none") }));
     frame.addEventListener("pointermove", (ev) => {
       const b = frame.getBoundingClientRect(), here = planes.map((p) => p((ev.clientY - b.top) / b.height, (ev.clientX - b.left) / b.width)).filter((v) => v > 0);
       $("under").textContent = names([...here, ...scalars]) || "no label here";
@@ -450,7 +450,7 @@
     } } })])));
     $("cut").max = Math.max(Math.ceil(scale() * 20) / 20, meta.cut * 2);
     curve();
-    let frame = 0, wide = innerWidth;
+    let frame = 0;
     const soon = (f) => { cancelAnimationFrame(frame); frame = requestAnimationFrame(f); };
     const on = (id, kind, f) => { if ($(id)) $(id).addEventListener(kind, f); };
     on("cut", "input", () => soon(() => { cut = +$("cut").value; apply(); }));
@@ -479,7 +479,7 @@
     on("help", "click", () => $("keys").showModal());
     Object.keys(FILES).forEach((kind) => on(kind, "click", () => save(kind)));
     addEventListener("scroll", () => soon(() => fill(false)), { passive: true });
-    addEventListener("resize", () => soon(() => { measure(); if (wide !== innerWidth) draw(); wide = innerWidth; fill(true); }));
+    addEventListener("resize", () => soon(() => { measure(); draw(); fill(true); }));
     addEventListener("keydown", (e) => {
       if (e.ctrlKey || e.metaKey || e.altKey) return;
       const t = e.target, unit = $("unit").open, field = /^(INPUT|SELECT|TEXTAREA)$/.test(t.tagName);
