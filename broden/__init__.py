@@ -13,11 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from broden.building import BuildSpec as BuildSpec
+    from broden.building import NameRules as NameRules
+    from broden.building import build as build
     from broden.dataset import Dataset as Dataset
     from broden.dataset import open as open
     from broden.errors import BrodenError as BrodenError
     from broden.errors import DataError as DataError
     from broden.errors import InputFault as InputFault
+    from broden.packing import pack as pack
+    from broden.packing import unpack as unpack
     from broden.schema import Batch as Batch
     from broden.schema import Category as Category
     from broden.schema import Fault as Fault
@@ -29,8 +34,15 @@ if TYPE_CHECKING:
     from broden.schema import Scalar as Scalar
     from broden.streaming import stream as stream
     from broden.synthetic import synth as synth
+    from broden.verifying import verify as verify
 
 _HOMES = {
+    "BuildSpec": "building",
+    "NameRules": "building",
+    "build": "building",
+    "pack": "packing",
+    "unpack": "packing",
+    "verify": "verifying",
     "Dataset": "dataset",
     "open": "dataset",
     "BrodenError": "errors",

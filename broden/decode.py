@@ -17,7 +17,7 @@ import zlib
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 MAX_PIXELS = 64_000_000
@@ -140,6 +140,30 @@ def label_plane(data: bytes, expected: tuple[int, int] | None = None) -> NDArray
     # As RGBX each pixel is four bytes, of which the first two, little-endian, are R + 256 G.
     raw = _load(image, "RGB").tobytes("raw", "RGBX")
     return np.frombuffer(raw, "<u2")[::2].reshape(image.height, image.width).astype(np.uint16)
+
+
+def mask(data: bytes) -> NDArray[np.integer]:
+    """A mask as its values: [H, W] for grey (8 or 16 bits), two-tone and palette indices; [H, W, 3] for RGB.
+
+    For label maps of other data sets. Palette colours are not looked at, alpha is refused. Raises DecodeError.
+    """
+    image = open_picture(data, ("PNG", "BMP"))
+    if image.mode not in ("L", "P", "1", "RGB", "I") and not image.mode.startswith("I;16"):
+        raise DecodeError(f"mask is a picture of kind {image.mode}; expected grey, palette or RGB")
+    try:
+        image.load()
+        array = np.asarray(image)
+    except MemoryError:
+        raise
+    except Exception as error:  # see open_picture
+        raise DecodeError(f"cannot be decoded ({error or type(error).__name__})") from None
+    return array.astype(np.uint8) if array.dtype == np.bool_ else array
+
+
+def turned(data: bytes) -> NDArray[np.uint8]:
+    """Like `pixels`, with the EXIF turn applied. Raises DecodeError."""
+    image = ImageOps.exif_transpose(_load(open_picture(data), "RGB"))
+    return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
 def encode_plane(plane: NDArray[np.integer], level: int = 6) -> bytes:

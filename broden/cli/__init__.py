@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-COMMANDS = ("info", "verify", "stats", "images", "synth", "pack", "unpack")
+COMMANDS = ("info", "verify", "stats", "images", "synth", "build", "pack", "unpack")
 
 
 def parser() -> argparse.ArgumentParser:
