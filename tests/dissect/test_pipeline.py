@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.dissect.tiny import NAMES, TinySet
 from torch import nn
 
 import broden
 from dissect import pipeline, reference, scores, upsample
 from dissect.errors import SpecError
 from dissect.pipeline import Method, Resources
+from tests.dissect.tiny import NAMES, TinySet
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,12 @@ class Planted(nn.Module):
 
 
 def run(
-    tiny: TinySet, net: nn.Module, tmp_path: Path, layers: tuple[str, ...], resources: dict | None = None, **method: object
+    tiny: TinySet,
+    net: nn.Module,
+    tmp_path: Path,
+    layers: tuple[str, ...],
+    resources: dict | None = None,
+    **method: object,
 ) -> pipeline.Result:
     torch.set_num_threads(1)
     data = broden.open(tiny.folder)
@@ -120,7 +125,10 @@ def test_planted_masks_score_one(tiny: TinySet, tmp_path: Path) -> None:
     cat = np.stack([tiny.holds(i)[3] for i in range(tiny.images)])
     for number in range(1, len(NAMES)):
         other = np.stack([tiny.holds(i)[number] for i in range(tiny.images)])
-        of_category = [any(tiny.holds(i)[n].any() for n in range(1, 11) if tiny.primary[n] == tiny.primary[number]) for i in range(24)]
+        of_category = [
+            any(tiny.holds(i)[n].any() for n in range(1, 11) if tiny.primary[n] == tiny.primary[number])
+            for i in range(24)
+        ]
         meeting = int((cat & other).sum())
         union = int(cat[of_category].sum() + other.sum() - meeting)
         found = counts.iou(slice(0, 1), np.array([number]))[0, 0]
@@ -222,7 +230,9 @@ def test_the_model_is_left_as_it_was(tiny: TinySet, tmp_path: Path) -> None:
 
 
 def test_too_few_images_are_named(tiny: TinySet, tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match=r"too few images: quantile 0\.005 of 24 activations per unit keeps none; at least 200"):
+    with pytest.raises(
+        SpecError, match=r"too few images: quantile 0\.005 of 24 activations per unit keeps none; at least 200"
+    ):
         run(tiny, Net(), tmp_path, ("head",), quantile=0.005)
 
 
