@@ -1,0 +1,1 @@
+"""Occlusion: the score with a window of the image hidden, exact and incremental."""

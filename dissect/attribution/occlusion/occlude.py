@@ -1,0 +1,214 @@
+"""The occlusion map of a target: exact by default, incremental where the network allows it, checked in every run."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dissect.attribution.gradients import Attribution, scores
+from dissect.attribution.network import OUTPUT, Network
+from dissect.attribution.occlusion.occluders import Occluder, find_occluder
+from dissect.attribution.occlusion.propagate import Propagation
+from dissect.attribution.occlusion.tracing import Trace, Untraceable, trace
+from dissect.attribution.occlusion.values import Patch
+from dissect.attribution.occlusion.windows import Windows, make_windows
+from dissect.attribution.targets import Target
+from dissect.errors import SpecError
+
+ENGINES = ("auto", "incremental", "dense")
+VALUES = ("drop", "score")
+
+# The incremental result may differ from the masked forward by this share of the largest output: orders of sums.
+_AGREE = {torch.float32: 1e-4, torch.float64: 1e-10}
+
+
+@dataclass
+class Engine:
+    """How the forward passes of one target are made: the trace, or why there is none."""
+
+    steps: Trace | None
+    reason: str = ""
+
+
+def prepare_engine(network: Network, x: Tensor, layer: str, engine: str = "auto") -> Engine:
+    """Trace the network if asked and possible. Raises SpecError for `incremental` where it is not."""
+    if engine not in ENGINES:
+        raise SpecError(f"engine {engine!r} is unknown: expected {', '.join(ENGINES)}")
+    if engine == "dense":
+        return Engine(None, "dense was asked for")
+    with network.running(), torch.no_grad():
+        try:
+            steps = trace(network.module, layer)
+            traced = Propagation(steps, x[:1]).base[steps.nodes[-1]]
+            direct = network.forward(x[:1], layer)[0]
+            if not _close(traced, direct):
+                raise Untraceable("its traced steps do not give its output")
+        except Untraceable as error:
+            if engine == "incremental":
+                raise SpecError(f"{network.name} cannot be occluded incrementally: {error}; use the dense engine") from None
+            return Engine(None, str(error))
+    return Engine(steps)
+
+
+def _close(a: Any, b: Tensor) -> bool:
+    if not isinstance(a, Tensor) or a.shape != b.shape:
+        return False
+    return float((a - b).abs().max()) <= _AGREE.get(b.dtype, 1e-4) * max(float(b.abs().max()), 1e-30)
+
+
+def masked_patches(network: Network, x: Tensor, windows: Windows, occluder: Occluder, draw: int) -> Tensor:
+    """What stands in each window's box, [K, C, h, w], for image x [1, C, H, W]: the occluder inside, the image around."""
+    contents = occluder.contents(network, x, windows, draw)
+    around = Patch(x.new_empty(len(windows), x.shape[1], 0, 0), windows.origin, x).cut(windows.origin, windows.size)
+    return torch.where(windows.inside()[:, None].to(x.device), contents, around)
+
+
+def masked_images(x: Tensor, patches: Tensor, windows: Windows) -> Tensor:
+    """The images with their boxes replaced, [K, C, H, W]: what a dense pass sees."""
+    return Patch(patches, windows.origin, x).dense()
+
+
+def occluded_outputs(
+    network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, engine: Engine, batch: int,
+    draw: int = 0, cap: float | None = None, books: dict[str, Any] | None = None,
+) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
+    """(first window, what the target's layer returns [k, …]) for one image x [1, C, H, W], in order of the windows."""
+    with network.running(), torch.no_grad():
+        flow = None if engine.steps is None else Propagation(engine.steps, x, cap)
+        for first in range(0, len(windows), batch):
+            part = windows[first : first + batch]
+            patches = masked_patches(network, x, part, occluder, draw)
+            if flow is None:
+                yield first, network.forward(masked_images(x, patches, part), target.layer)[0]
+                continue
+            result = flow.run(patches, part.origin)
+            if books is not None:
+                books["incremental_steps"], books["steps"] = flow.incremental_steps, len(flow.steps.nodes)
+                books["dense_from"] = flow.dense_at
+            yield first, result.dense() if isinstance(result, Patch) else result.values
+
+
+def occlude(
+    network: Network, x: Tensor, target: Target, patch: int | tuple[int, int] = 16, stride: int | tuple[int, int] = 8,
+    occluder: Occluder | str = "grey", value: str = "drop", engine: str = "auto", batch: int = 64, cap: float | None = None,
+) -> Attribution:  # fmt: skip
+    """Occlusion maps of images x [N, C, H, W] (Zeiler and Fergus 2014, section 4.2).
+
+    values [N, 1, rows, columns]: one number a window, the drop f(x) - f(masked) or the score f(masked) itself; map: its
+    mean over the windows that cover a pixel. extra: `outputs_class` [N, rows, columns], the most probable class with each
+    window hidden (targets on the output only), `deviation` over the draws of a random occluder, `windows`.
+    The incremental engine is checked against the masked forward at two windows of every image; where it disagrees, the
+    image is done again densely and a note says so. cap: the approximate mode (0..1], see `occlude_approximately`.
+    Raises SpecError for a patch larger than the image, an unknown occluder, value or engine.
+    """
+    occluder = find_occluder(occluder)
+    if value not in VALUES:
+        raise SpecError(f"occlusion value {value!r} is unknown: expected {', '.join(VALUES)}")
+    if cap is not None and not 0 < cap <= 1:
+        raise SpecError(f"cap {cap}: expected a share of the map above 0 and up to 1")
+    x = network.check_input(x)
+    windows = make_windows(x.shape[2], x.shape[3], patch, stride)
+    target.check(network, x)
+    made = prepare_engine(network, x, target.layer, engine)
+    score = scores(network, x, target)
+    notes = [] if made.steps is not None or engine == "dense" else [f"dense engine: {made.reason}"]
+    if value == "score":
+        notes.append("values are the scores with the window hidden: low means important")
+    grids, deviations, classes, gaps, books = [], [], [], [], {}
+    for i in range(len(x)):
+        image = x[i : i + 1]
+        found = _image(network, image, target, windows, occluder, made, batch, cap, books)
+        if made.steps is not None and cap is None:
+            gap, scale = _check(network, image, target, windows, occluder, found[0])
+            if gap > _AGREE.get(x.dtype, 1e-4) * scale:
+                notes.append(f"image {i}: the incremental pass missed the masked forward by {gap:.3g}; done again densely")
+                found = _image(network, image, target, windows, occluder, Engine(None), batch, None, books)
+                gap = 0.0
+            gaps.append(gap)
+        values = found[0].mean(0)
+        grids.append(values if value == "score" else score[i].cpu() - values)
+        deviations.append(found[0].std(0, unbiased=False))
+        classes.append(found[1])
+    if not grids:
+        raise SpecError("no image to occlude: the batch is empty")
+    flat = torch.stack(grids)
+    extra: dict[str, Any] = {"windows": windows, "engine": "incremental" if made.steps is not None else "dense", **books}
+    if gaps:
+        extra["checked_gap"] = max(gaps)
+    if classes[0] is not None:
+        extra["outputs_class"] = torch.stack([c.view(windows.grid) for c in classes if c is not None])
+    if occluder.draws > 1:
+        extra["deviation"] = torch.stack(deviations).view(len(x), *windows.grid)
+    method = {
+        "name": "occlusion", "occluder": occluder.name, "patch": list(windows.size), "stride": stride, "value": value,
+        "draws": occluder.draws, "cap": cap,
+    }  # fmt: skip
+    maps = torch.stack([windows.spread(row) for row in flat]).to(x.dtype)
+    return Attribution(method, target.title, flat.view(len(x), 1, *windows.grid), maps, score, None, tuple(notes), extra)
+
+
+def _image(
+    network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, engine: Engine, batch: int,
+    cap: float | None, books: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    """(scores [draws, K], most probable class [K] of the first draw or None) for one image."""
+    rows: list[Tensor] = []
+    classes: list[Tensor] = []
+    for draw in range(occluder.draws):
+        parts = []
+        for _, output in occluded_outputs(network, x, target, windows, occluder, engine, batch, draw, cap, books):
+            parts.append(target.score(output).cpu())
+            if target.layer == OUTPUT and output.dim() == 2 and draw == 0:
+                classes.append(output.argmax(1).cpu())
+        rows.append(torch.cat(parts))
+    return torch.stack(rows), torch.cat(classes) if classes else None
+
+
+def _check(network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, found: Tensor) -> tuple[float, float]:
+    """(largest difference, scale) between the incremental scores and masked forward passes at two windows."""
+    chosen = torch.tensor(sorted({0, len(windows) // 2}))
+    part = windows[chosen]
+    patches = masked_patches(network, x, part, occluder, 0)
+    direct = scores(network, masked_images(x, patches, part), target).cpu()
+    with torch.no_grad(), network.running():
+        scale = float(network.forward(x, target.layer)[0].abs().max())
+    if target.probability:
+        scale = 1.0
+    return float((direct - found[0, chosen]).abs().max()), max(scale, 1e-30)
+
+
+def occlude_approximately(
+    network: Network, x: Tensor, target: Target, cap: float = 0.4, sample: int = 32, seed: int = 0, **settings: Any
+) -> Attribution:
+    """The approximate mode: no box grows beyond `cap` of its map, so far-off effects of a window are left out.
+
+    Its error is measured against the exact pass on `sample` random windows of every image and stands in
+    extra["error"]: the largest and the mean absolute difference, and both as shares of the map's range.
+    """
+    approximate = occlude(network, x, target, cap=cap, engine="incremental", **settings)
+    windows: Windows = approximate.extra["windows"]
+    occluder = find_occluder(settings.get("occluder", "grey"))
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randperm(len(windows), generator=generator)[:sample].sort().values
+    clean = network.check_input(x)
+    exact = []
+    for i in range(len(clean)):
+        engine = Engine(None)
+        exact.append(_image(network, clean[i : i + 1], target, windows[chosen], occluder, engine, settings.get("batch", 64), None, {})[0].mean(0))
+    values = approximate.values.flatten(1)
+    truth = torch.stack(exact)
+    if settings.get("value", "drop") == "drop":
+        truth = approximate.score.cpu()[:, None] - truth
+    gap = (values[:, chosen] - truth).abs()
+    span = float(values.max() - values.min()) or 1.0
+    error = {
+        "windows": len(chosen), "largest": float(gap.max()), "mean": float(gap.mean()),
+        "largest_share": float(gap.max()) / span, "mean_share": float(gap.mean()) / span,
+    }  # fmt: skip
+    note = f"approximate (cap {cap:g}): off by {error['mean_share']:.2%} of the map's range on average, {error['largest_share']:.2%} at most, on {len(chosen)} windows"
+    return Attribution(
+        approximate.method, approximate.target, approximate.values, approximate.map, approximate.score, None,
+        (*approximate.notes, note), {**approximate.extra, "error": error},
+    )  # fmt: skip
