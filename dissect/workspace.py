@@ -8,10 +8,12 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from dissect.errors import DissectError, SpaceError, SpecError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 DEFAULT = "dissections"
 DATABASE = "dissect.sqlite"
@@ -59,11 +61,13 @@ class Workspace:
         """Name of a layer's counts file relative to the root, as stored in the database."""
         return f"cache/{run_id}/{position}-counts.npy"
 
-    def save_counts(self, run_id: str, position: int, counts: np.ndarray) -> str:
+    def save_counts(self, run_id: str, position: int, counts: "np.ndarray") -> str:
         """Put the complete counts [U, L] int64 of a layer in place (written aside, synced, renamed); returns the name.
 
         Raises SpaceError on a full disk, DissectError where the folder cannot be written.
         """
+        import numpy as np
+
         name = self.counts_name(run_id, position)
         target = self.root / name
         aside = target.with_suffix(f".{os.getpid()}.tmp")
@@ -80,11 +84,13 @@ class Workspace:
             raise kind(f"cannot write the counts {target}: {error.strerror}") from error
         return name
 
-    def open_counts(self, name: str | None) -> np.ndarray:
+    def open_counts(self, name: str | None) -> "np.ndarray":
         """The memory-mapped counts [U, L] int64 of a layer, by the name that the database holds.
 
         Raises SpecError where there are none (an imported run, a cleaned cache) or the name leaves the workspace.
         """
+        import numpy as np
+
         if name is None:
             raise SpecError("this layer has no counts file (imported runs have none): only its stored pairs can be had")
         path = (self.root / name).resolve()

@@ -6,7 +6,7 @@ and the unit's `nonfinite` counts its bad values. See `migrate` for how a defini
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, Column, Double, ForeignKey, Index, MetaData, Table, Text
+from sqlalchemy import BigInteger, CheckConstraint, Column, Double, ForeignKey, Index, MetaData, Table, Text, text
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.types import TypeEngine
 
@@ -132,7 +132,7 @@ units = _table(
     _integer("label", nullable=True),
     _real("iou"),
     CheckConstraint("iou >= 0 AND iou <= 1"),
-    Index("units_by_iou", "layer_id", "iou", "unit"),
+    Index("units_by_iou", "layer_id", text("iou DESC"), "unit"),
     Index("units_by_label", "layer_id", "label", "iou"),
     rowid=False,
 )
@@ -152,7 +152,7 @@ scores = _table(
     _real("iou"),
     CheckConstraint("iou >= 0 AND iou <= 1"),
     Index("scores_by_concept", "layer_id", "concept", "concept_rank", unique=True),
-    Index("scores_by_iou", "layer_id", "iou", "unit"),
+    Index("scores_by_iou", "layer_id", text("iou DESC"), "unit", "rank"),
     rowid=False,
 )
 

@@ -163,7 +163,7 @@ CREATE TABLE migrations (
  STRICT
 
 ;
-INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T02:43:12Z');
+INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T03:08:05Z');
 CREATE TABLE runs (
 	id TEXT NOT NULL, 
 	name TEXT, 
@@ -194,8 +194,8 @@ CREATE TABLE runs (
  STRICT
 
 ;
-INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T02:43:12Z','2026-11-23T02:43:12Z',NULL);
-INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T02:43:12Z',NULL,'power cut');
+INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T03:08:05Z','2026-11-23T03:08:05Z',NULL);
+INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T03:08:05Z',NULL,'power cut');
 CREATE TABLE scores (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -272,6 +272,21 @@ INSERT INTO "scores" VALUES(2,4,8,10,2,179,2933,4159,2.58932446116013313675e-02)
 INSERT INTO "scores" VALUES(2,4,9,9,2,80,2554,1288,2.12652844231791607332e-02);
 INSERT INTO "scores" VALUES(2,4,10,7,3,41,1620,838,1.69631774927596207236e-02);
 INSERT INTO "scores" VALUES(2,4,11,5,2,42,1386,1885,1.30071229482812012606e-02);
+ANALYZE "sqlite_master";
+INSERT INTO "sqlite_stat1" VALUES('runs','sqlite_autoindex_runs_1','20 1');
+INSERT INTO "sqlite_stat1" VALUES('layers','layers_by_position','50 4 1');
+INSERT INTO "sqlite_stat1" VALUES('layers','layers_by_name','50 4 1');
+INSERT INTO "sqlite_stat1" VALUES('categories','categories','120 6 1');
+INSERT INTO "sqlite_stat1" VALUES('concepts','concepts','24000 1200 1');
+INSERT INTO "sqlite_stat1" VALUES('concepts','concepts_by_name','24000 1200 1');
+INSERT INTO "sqlite_stat1" VALUES('units','units','200000 40000 1');
+INSERT INTO "sqlite_stat1" VALUES('units','units_by_iou','200000 40000 4 1');
+INSERT INTO "sqlite_stat1" VALUES('units','units_by_label','200000 40000 200 2');
+INSERT INTO "sqlite_stat1" VALUES('unit_areas','unit_areas','1200000 240000 6 1');
+INSERT INTO "sqlite_stat1" VALUES('scores','scores','1500000 300000 24 1');
+INSERT INTO "sqlite_stat1" VALUES('scores','scores_by_concept','1500000 300000 1200 1');
+INSERT INTO "sqlite_stat1" VALUES('scores','scores_by_iou','1500000 300000 4 2 1');
+INSERT INTO "sqlite_stat1" VALUES('exemplars','exemplars','2000000 400000 10 1');
 CREATE TABLE unit_areas (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -394,8 +409,8 @@ CREATE UNIQUE INDEX layers_by_name ON layers (run_id, name);
 CREATE UNIQUE INDEX layers_by_position ON layers (run_id, position);
 CREATE INDEX concepts_by_name ON concepts (run_id, name);
 CREATE INDEX units_by_label ON units (layer_id, label, iou);
-CREATE INDEX units_by_iou ON units (layer_id, iou, unit);
-CREATE INDEX scores_by_iou ON scores (layer_id, iou, unit);
+CREATE INDEX units_by_iou ON units (layer_id, iou DESC, unit);
+CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
 CREATE UNIQUE INDEX scores_by_concept ON scores (layer_id, concept, concept_rank);
 CREATE VIEW v_units AS 
 SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,

@@ -1,0 +1,43 @@
+"""Queries that may take only so long."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Executable, text
+from sqlalchemy.exc import DBAPIError
+
+from dissect.store.store import Store
+
+STEPS = 2_000  # virtual machine instructions between two looks at the clock
+
+
+@contextmanager
+def deadline(store: Store, seconds: float) -> Iterator[Callable[[Executable], Sequence[Any] | None]]:
+    """A function that runs queries and gives their rows, or None once the time of all of them together is up."""
+    end = time.monotonic() + seconds
+    with store.reading() as connection:
+        driver: Any = connection.connection.driver_connection
+        sqlite = connection.dialect.name == "sqlite"
+        if sqlite:
+            driver.set_progress_handler(lambda: int(time.monotonic() > end), STEPS)
+
+        def run(query: Executable) -> Sequence[Any] | None:
+            left = end - time.monotonic()
+            if left <= 0:
+                return None
+            if not sqlite:
+                connection.execute(text(f"SET LOCAL statement_timeout = {max(1, int(left * 1000))}"))
+            try:
+                return connection.execute(query).all()
+            except DBAPIError as error:
+                if any(word in str(error.orig) for word in ("interrupted", "statement timeout")):
+                    return None
+                raise
+
+        try:
+            yield run
+        finally:
+            if sqlite:
+                driver.set_progress_handler(None, 0)
