@@ -28,10 +28,41 @@ class DecodeError(ValueError):
     """The bytes are not a usable picture; the text says why."""
 
 
+_CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
+_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+"""Adam7: first column and row of each pass, and its steps."""
+
+
+def _png_bytes(head: bytes) -> int:
+    """Bytes that the deflated pixels of a PNG with this IHDR must have. Raises DecodeError."""
+    width, height, depth, colour, _, _, interlace = struct.unpack(">IIBBBBB", head)
+    if colour not in _CHANNELS:
+        raise DecodeError(f"PNG of unknown colour type {colour}")
+    bits = depth * _CHANNELS[colour]
+    passes = _PASSES if interlace else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - x) // dx), -(-(height - y) // dy)) for x, y, dx, dy in passes]
+    return sum(rows * (1 + (columns * bits + 7) // 8) for columns, rows in sizes if columns > 0 and rows > 0)
+
+
+def _inflated(stream: zlib._Decompress, data: bytes, most: int) -> int:
+    """Bytes that `data` inflates to, up to `most`; at most a megabyte of them exists at a time."""
+    found = 0
+    while data and found < most:
+        found += len(stream.decompress(data, min(2**20, most - found)))
+        data = stream.unconsumed_tail
+    return found
+
+
 def check_png(data: bytes) -> None:
-    """Walk the chunks and check every CRC up to IEND. Raises DecodeError."""
+    """Walk the chunks, check every CRC up to IEND, and that the pixels are all there. Raises DecodeError.
+
+    Pillow looks at neither: it takes a file whose pixels end early and leaves the rest black.
+    """
     end = len(data)
     at = 8
+    wanted = -1
+    found = 0
+    stream = zlib.decompressobj()
     while True:
         if at + 12 > end:
             raise DecodeError("PNG is cut short")
@@ -41,7 +72,17 @@ def check_png(data: bytes) -> None:
             raise DecodeError("PNG is cut short")
         if zlib.crc32(data[at + 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big"):
             raise DecodeError("PNG chunk fails its checksum")
-        if data[at + 4 : at + 8] == b"IEND":
+        kind = data[at + 4 : at + 8]
+        if kind == b"IHDR" and length == 13:
+            wanted = _png_bytes(data[at + 8 : stop])
+        elif kind == b"IDAT" and found < wanted:
+            try:
+                found += _inflated(stream, data[at + 8 : stop], wanted - found)
+            except zlib.error as error:
+                raise DecodeError(f"PNG pixels cannot be inflated ({error})") from None
+        elif kind == b"IEND":
+            if found < wanted or wanted < 0:
+                raise DecodeError("PNG has fewer pixels than its header says")
             return
         at = stop + 4
 
@@ -63,13 +104,29 @@ _SIGNATURES = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG\r\n\x1a\n", "PNG"), (b"RIFF
 _CHECKS = {"PNG": check_png, "JPEG": check_jpeg, "WEBP": check_webp}
 
 
-def open_picture(data: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Identify and check a picture without decoding its pixels. Raises DecodeError."""
+def _check_size(height: int, width: int, expected: tuple[int, int] | None, max_pixels: int) -> None:
+    """Judge a size before anything is decoded. Raises DecodeError."""
+    if expected is not None and (height, width) != expected:
+        raise DecodeError(f"{height} x {width} pixels (height x width); expected {expected[0]} x {expected[1]}")
+    if height * width > max_pixels:
+        raise DecodeError(f"{height} x {width} pixels; at most {max_pixels:,} are decoded")
+
+
+def open_picture(
+    data: bytes,
+    formats: tuple[str, ...] = FORMATS,
+    expected: tuple[int, int] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> Image.Image:
+    """Identify and check a picture, of the (height, width) `expected`, without decoding it. Raises DecodeError."""
     if not data:
         raise DecodeError("file is empty")
     name = next((name for signature, name in _SIGNATURES if data.startswith(signature)), None)
     if name is None or name not in formats:
         raise DecodeError(f"not a picture of a known kind; expected {', '.join(formats)}")
+    if name == "PNG" and len(data) > 33:  # the header comes first: no work for a bomb
+        width, height = struct.unpack_from(">II", data, 16)
+        _check_size(height, width, expected, max_pixels)
     check = _CHECKS.get(name)
     if check is not None:
         check(data)
@@ -79,8 +136,7 @@ def open_picture(data: bytes, formats: tuple[str, ...] = FORMATS, max_pixels: in
         raise
     except Exception as error:  # damaged headers surface as a dozen types in Pillow's plug-ins
         raise DecodeError(f"cannot be read as {name} ({error or type(error).__name__})") from None
-    if image.width * image.height > max_pixels:
-        raise DecodeError(f"{image.width} x {image.height} pixels; at most {max_pixels:,} are decoded")
+    _check_size(image.height, image.width, expected, max_pixels)
     if getattr(image, "n_frames", 1) != 1 and image.format != "MPO":
         raise DecodeError("animated; expected a single picture")
     return image
@@ -112,12 +168,7 @@ def pixels(
     `expected` is the (h, w) that the file must have; it is compared before anything is decoded. `size` squashes
     the picture to (h, w), bilinear with Pillow's antialiasing. Raises DecodeError.
     """
-    image = open_picture(data)
-    if expected is not None and (image.height, image.width) != expected:
-        raise DecodeError(
-            f"{image.height} x {image.width} pixels (height x width); expected {expected[0]} x {expected[1]}"
-        )
-    image = _load(image, "RGB")
+    image = _load(open_picture(data, expected=expected), "RGB")
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
@@ -129,11 +180,7 @@ def label_plane(data: bytes, expected: tuple[int, int] | None = None) -> NDArray
     Only an 8-bit RGB PNG is taken: any other kind of PNG (grey, palette, alpha, 16 bits) has no defined meaning
     as a label. Raises DecodeError.
     """
-    image = open_picture(data, ("PNG",))
-    if expected is not None and (image.height, image.width) != expected:
-        raise DecodeError(
-            f"{image.height} x {image.width} pixels (height x width); expected {expected[0]} x {expected[1]}"
-        )
+    image = open_picture(data, ("PNG",), expected)
     # Byte 24 is the bit depth: Pillow shows a 16-bit RGB file as 8-bit RGB.
     if image.mode != "RGB" or data[24] != 8 or "transparency" in image.info:
         raise DecodeError(f"label plane is a PNG of kind {image.mode} ({data[24]} bits); expected 8-bit RGB")

@@ -1,7 +1,7 @@
 """The one place where a name from a data set becomes an opened file.
 
 Nothing outside the root is ever opened: names are judged as text first, folders are resolved once and must
-lie inside, the last component is opened without following links (a link is resolved and judged), and only
+lie inside, a link is resolved and judged before anything is opened, opening itself follows no link, and only
 regular files of bounded size are read.
 """
 
@@ -77,19 +77,20 @@ class Root:
             raise InputFault(name, "a link on the way leads outside the set")
         path = f"{base}/{leaf}"
         try:
-            try:
-                handle = os.open(path, _FLAGS)
-            except OSError as error:
-                if error.errno not in (errno.ELOOP, errno.EMLINK):
-                    raise
-                real = os.path.realpath(path)
-                if not self._inside(real):
-                    raise InputFault(name, "link that leads outside the set") from None
-                handle = os.open(real, _FLAGS)
+            status = os.lstat(path)
+            if stat.S_ISLNK(status.st_mode):
+                path = os.path.realpath(path)
+                if not self._inside(path):
+                    raise InputFault(name, "link that leads outside the set")
+                status = os.lstat(path)
+            if not stat.S_ISREG(status.st_mode):
+                raise InputFault(name, "not a regular file")
+            handle = os.open(path, _FLAGS)
         except InputFault:
             raise
         except OSError as error:
             raise InputFault(name, _plain(error)) from None
+        # What was judged and what was opened may differ when somebody swaps files: a link is never followed here.
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             os.close(handle)
             raise InputFault(name, "not a regular file")

@@ -27,18 +27,19 @@ class NameRules:
     modifier_categories: frozenset[str] = frozenset({"part"})
 
     def unify(self, category: str, names: Names) -> str | None:
-        """The one name of a label: that of the first of `names` that remains; None = unlabelled."""
+        """The one name of a label: that of the first of `names` that says something; None = unlabelled."""
         for name in names:
             plain = normal(name)
             if category in self.modifier_categories:
                 kept = [word for word in plain.split(" ") if word not in self.modifiers]
                 plain = " ".join(kept) or plain
             plain = normal(self.rename.get(f"{category}:{plain}", self.rename.get(plain, plain)))
-            if plain and plain != "-" and plain not in self.drop and f"{category}:{plain}" not in self.drop:
+            if plain in ("", "-"):
+                continue
+            if plain not in self.drop and f"{category}:{plain}" not in self.drop:
                 end = SUFFIXES.get(category, "")
                 return plain if plain.endswith(end) else plain + end
-            if plain:
-                return None
+            return None
         return None
 
 
