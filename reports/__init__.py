@@ -9,10 +9,10 @@ from .compare import compare_html, write_compare
 from .errors import ReportError
 from .layer import layer_folder
 from .run import Written, write_run
-from .text import integer, plural
+from .text import integer, plural, shown
 from .workspace import write_workspace
 
 __all__ = [
-    "DEFAULT_BYTES", "ReportError", "Written", "compare_html", "integer", "layer_folder", "plural", "write_compare", "write_run",
+    "DEFAULT_BYTES", "ReportError", "Written", "compare_html", "integer", "layer_folder", "plural", "shown", "write_compare", "write_run",
     "write_workspace",
 ]  # fmt: skip

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,12 @@ def hues(categories: tuple[str, ...]) -> dict[str, int]:
 
 @functools.cache
 def static(name: str) -> bytes:
-    """A static file as it goes into a report: the script without indentation, comment lines and padding in braces."""
+    """A static file as it goes into a report: the script without indentation, comment lines and some line ends."""
     content = (HERE / "static" / name).read_bytes()
     if name.endswith(".js"):
         lines = (line.strip() for line in content.decode("utf-8").splitlines())
         kept = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
-        content = kept.replace("{ ", "{").replace(" }", "}").encode("utf-8")
+        content = re.sub(r"(?<=[,;{(\[])\n", "", kept.replace("{ ", "{").replace(" }", "}")).encode("utf-8")
     return content
 
 

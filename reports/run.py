@@ -51,7 +51,8 @@ def write_run(
     while rows < CHUNK and units > FILES * rows:
         rows *= 2
     rung, notes = _rung(run, source, max_bytes, rows)
-    sheets = Sheets(rows, rung.thumbs if source is not None else 0, rung.px)
+    most = max((len(card.exemplars) for layer in run.layers for card in layer.cards(0, min(CHUNK, layer.count))), default=0)
+    sheets = Sheets(rows, min(rung.thumbs, most) if source is not None else 0, rung.px)
     purse = Purse(max_bytes)
     redrawn = kept = 0
     with replaced(out) as new:

@@ -7,7 +7,7 @@
   const slot = new Map(), cols = {}, details = new Map(), segments = new Map(), waiting = new Map();
   let C, meta, have = 0, N = 0;   // C: columns of the concepts; slot: label number -> place in them
   let label, iou, area, byIou;    // over units; label is a place in C or -1, area is G
-  let view = {}, rows = [], bars = [], cut = 0, at = -1, open = -1, firm = null;
+  let view = {}, rows = [], bars = [], cut = 0, at = -1, open = -1, firm = null, drawn = null;
   const $ = (id) => document.getElementById(id);
 
   window.dissect = {
@@ -77,9 +77,14 @@
   }
 
   // ---- orders
-  function sorted(values, way) {
-    const order = Uint32Array.from({ length: N }, (_, i) => i);
-    return order.sort(way < 0 ? (a, b) => values[b] - values[a] || a - b : (a, b) => values[a] - values[b] || a - b);
+  function sorted(values, way) { // stable; native sort of the numbers, then every unit goes to its place among them
+    const v = Float64Array.from(values, (x) => x === null ? Infinity : way * x), all = v.slice().sort(), used = new Uint32Array(N), order = new Uint32Array(N);
+    v.forEach((x, u) => {
+      let lo = 0, hi = N;
+      while (lo < hi) { const m = (lo + hi) >> 1; if (all[m] < x) lo = m + 1; else hi = m; }
+      order[lo + used[lo]++] = u;
+    });
+    return order;
   }
   function above(c) { // units over a cut, by bisection of the sorted scores
     let lo = 0, hi = N;
@@ -108,21 +113,19 @@
     return out;
   }
   function byText(of) {
-    const texts = [...new Set(C.number.map((_, s) => of(s)))].sort((a, b) => a < b ? -1 : 1), place = new Map(texts.map((t, i) => [t, i]));
-    const of2 = C.number.map((_, s) => place.get(of(s)));
-    return sorted(Float64Array.from(label, (s) => s < 0 ? 1e9 : of2[s]), 1);
+    const place = new Map([...new Set(C.number.map((_, s) => of(s)))].sort((a, b) => a < b ? -1 : 1).map((t, i) => [t, i]));
+    return sorted(Array.from(label, (s) => s < 0 ? Infinity : place.get(of(s))), 1);
   }
   const KEYS = { // name of the column, its order, and whether that order descends
     "": ["as published", published], unit: ["unit", () => Uint32Array.from({ length: N }, (_, i) => i)],
     label: ["label", () => byText((s) => C.shown[s])], category: ["category", () => byText((s) => C.category[s])],
     iou: ["IoU", () => byIou, 1], intersection: ["I", () => sorted(cols.intersection, -1), 1],
     area: ["A", () => sorted(cols.area, -1), 1], 
-    threshold: ["T", () => sorted(cols.threshold.map((v) => v === null ? -1e308 : v), -1), 1]
+    threshold: ["T", () => sorted(cols.threshold, -1), 1]
   };
   const orders = new Map();
   function ordered() {
     const key = view.sort.replace("-", "");
-    if (!key) return published();
     if (!orders.has(key)) orders.set(key, KEYS[key][1]());
     return view.sort[0] === "-" ? Uint32Array.from(orders.get(key)).reverse() : orders.get(key);
   }
@@ -152,8 +155,8 @@
     timer = setTimeout(() => history.replaceState(null, "", address(open) || location.pathname + location.search), 80);
   }
   function apply() {
-    const t0 = performance.now();
-    bars = tally();
+    const t0 = performance.now(), now = `${cut} ${view.concept}`, fresh = now !== drawn;
+    if (fresh) { bars = tally(); orders.delete(""); drawn = now; }
     const order = ordered(), out = new Int32Array(N), q = view.q.trim().toLowerCase(), exact = /^\d+$/.test(q) ? +q : -1;
     const hit = q ? C.shown.map((s, i) => s.toLowerCase().includes(q) || C.name[i].toLowerCase().includes(q)) : null;
     const only = view.concept ? slot.get(+view.concept) : null, cat = view.category, show = view.show;
@@ -178,7 +181,7 @@
       h.setAttribute("aria-sort", !mine || !key ? "none" : !KEYS[key][2] === (view.sort[0] !== "-") ? "ascending" : "descending");
       h.classList.toggle("on", mine);
     }
-    draw();
+    if (fresh) draw();
     at = -1;
     fill(true);
     write();
@@ -214,11 +217,11 @@
     const tall = Math.max(b.units / top * 92, 1), sure = firm ? tall * b.sure / b.units : tall, on = +view.concept === C.number[b.s] && view.concept;
     const rect = (cls, from, height) => svg("rect", { class: `bar ${cls}${hue(b.s)}`, x, y: y + 126 - from, width: pitch - 4, height });
     const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} hold against the baseline` : ""}, best IoU ${f4(b.best)}`;
-    return svg("a", { href: `${ROOT}concepts/${C.number[b.s]}.html`, "data-s": C.number[b.s], class: on ? "on" : null, "aria-current": on ? "true" : null, "aria-label": told }, [
+    return svg("a", { href: `${ROOT}concepts/${C.number[b.s]}.html`, "data-s": C.number[b.s], class: on ? "on" : null, "aria-current": on ? "true" : null }, [
       svg("title", { text: told }), svg("rect.hit", { x: x - 2, y: y + 20, width: pitch, height: 104 + foot }),
       sure < tall && rect("pale ", tall, tall), rect("", sure, sure),
-      svg("text.count", { x: x + pitch / 2 - 2, y: y + 123 - tall, text: b.units }),
-      svg("text.label", { transform: `translate(${x + pitch / 2 + 2 } ${y + 138}) rotate(-45)`, text })]);
+      svg("text.label", { transform: `translate(${x + pitch / 2 + 2 } ${y + 138}) rotate(-45)`, text }), " ",
+      svg("text.count", { x: x + pitch / 2 - 2, y: y + 123 - tall, text: b.units })]);
   }
   const td = (text, n) => el("td", { class: n ? "n" : null, text });
   function twin() {
@@ -286,7 +289,7 @@
     const [height, width, text] = map, c = el("canvas", { height, width, class: "heat", ...HIDDEN }), g = c.getContext("2d"), d = g.createImageData(width, height);
     [...atob(text)].forEach((b, i) => {
       const v = b.charCodeAt(0) / 255;
-      d.data.set([400 * v, 380 * v - 125, v < 0.5 ? 230 * v : Math.max(115 - 330 * (v - 0.5), 765 * v - 590), v && 70 + 150 * v], 4 * i);
+      d.data.set([400 * v, 380 * v - 125, 110 - 90 * v, v && 70 + 150 * v], 4 * i);
     });
     g.putImageData(d, 0, 0);
     return c;
