@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from broden.errors import BrodenError as BrodenError
     from broden.errors import DataError as DataError
     from broden.errors import InputFault as InputFault
+    from broden.errors import SpaceFault as SpaceFault
     from broden.packing import pack as pack
     from broden.packing import unpack as unpack
     from broden.schema import Batch as Batch
@@ -48,6 +49,7 @@ _HOMES = {
     "BrodenError": "errors",
     "DataError": "errors",
     "InputFault": "errors",
+    "SpaceFault": "errors",
     "Batch": "schema",
     "Category": "schema",
     "Fault": "schema",

@@ -9,7 +9,7 @@ from broden.counting import Counts
 from broden.dataset import Dataset
 from broden.errors import InputFault
 from broden.parallel import cores, ordered
-from broden.synthetic import Progress
+from broden.progress import OnProgress
 
 CHUNK = 128
 
@@ -130,7 +130,7 @@ def spans(total: int, chunk: int = CHUNK) -> list[tuple[int, int]]:
     return [(first, min(first + chunk, total)) for first in range(0, total, chunk)]
 
 
-def recount(data: Dataset, workers: int | None = None, progress: Progress | None = None) -> tuple[Counts, int]:
+def recount(data: Dataset, workers: int | None = None, progress: OnProgress | None = None) -> tuple[Counts, int]:
     """Counts of all images in use, read from the planes; and how many images had to be left out."""
     counts = Counts.empty(len(data.categories), len(data.labels))
     faults = 0

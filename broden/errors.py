@@ -29,3 +29,7 @@ class InputFault(BrodenError, OSError):
 
     def __reduce__(self) -> tuple[type, tuple[str, str]]:
         return type(self), (self.file, self.reason)
+
+
+class SpaceFault(BrodenError):
+    """The disk is full, or the quota is used up."""

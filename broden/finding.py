@@ -12,8 +12,8 @@ from broden.dataset import Dataset
 from broden.describing import opened, spans
 from broden.errors import DataError, InputFault
 from broden.parallel import cores, ordered
+from broden.progress import OnProgress
 from broden.schema import ImageLabels, Label, Row
-from broden.synthetic import Progress
 
 
 class Match(NamedTuple):
@@ -83,7 +83,7 @@ def find_images(
     category: str | None = None,
     min_coverage: float = 0.0,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> tuple[list[Match], list[tuple[str, str]]]:
     """Images that hold every one of `labels` with at least `min_coverage`, most covered first; and broken files.
 

@@ -232,13 +232,13 @@ class PackedDataset(Dataset):
 
     def __init__(self, root: Root, split: str | None = None, limit: int | None = None) -> None:
         self._root = root
-        self._header = read_header(root)
+        self.header = read_header(root)
         tables = read_tables(root)
-        if len(tables.rows) != self._header.images:
-            text = f"{len(tables.rows)} rows; the pack holds {self._header.images} images"
+        if len(tables.rows) != self.header.images:
+            text = f"{len(tables.rows)} rows; the pack holds {self.header.images} images"
             raise DataError("index.csv", None, text)
         super().__init__(root.path, tables, split, limit)
-        self._starts = np.array([shard.first for shard in self._header.shards])
+        self._starts = np.array([shard.first for shard in self.header.shards])
         self._open: OrderedDict[int, Shard] = OrderedDict()
         self._lock = threading.Lock()
         self._decoder = fast_decoder()
@@ -247,19 +247,20 @@ class PackedDataset(Dataset):
     @property
     def fingerprint(self) -> str:
         """That of the set that was packed: the same pixels and labels, so the same identity."""
-        return self._header.fingerprint
+        return self.header.fingerprint
 
     @property
     def shards(self) -> tuple[ShardInfo, ...]:
         """The shards, in the order of the rows of the whole set."""
-        return self._header.shards
+        return self.header.shards
 
-    def _record(self, origin: int) -> tuple[Shard, int]:
+    def record(self, origin: int) -> tuple[Shard, int]:
+        """The shard of a row of the whole set, and the record's place in it. Raises InputFault."""
         number = int(np.searchsorted(self._starts, origin, "right")) - 1
         with self._lock:
             shard = self._open.get(number)
             if shard is None:
-                shard = self._open[number] = Shard(self._root, self._header.shards[number])
+                shard = self._open[number] = Shard(self._root, self.header.shards[number])
                 if len(self._open) > MAPPED:
                     self._open.popitem(last=False)  # unmapped when the last view of it is gone
             else:
@@ -267,7 +268,7 @@ class PackedDataset(Dataset):
         return shard, origin - shard.info.first
 
     def _part(self, origin: int, planes: bool) -> tuple[memoryview, int]:
-        shard, index = self._record(origin)
+        shard, index = self.record(origin)
         return shard.part(index, planes)
 
     def read_image(self, position: int, size: Size = None) -> NDArray[np.uint8]:
@@ -351,7 +352,7 @@ class PackedDataset(Dataset):
         labels = None
         try:
             rgb = self._image(row, origin, None)
-            shard, index = self._record(origin)
+            shard, index = self.record(origin)
             if zlib.crc32(rgb.tobytes()) != int(shard.entries[index]["pixels_crc"]):
                 faults.append(InputFault(row.image, "decodes to other pixels than when it was packed"))
         except InputFault as fault:

@@ -34,10 +34,10 @@ from broden.packed import (
 )
 from broden.parallel import cores, ordered
 from broden.paths import Root
+from broden.progress import OnProgress
 from broden.schema import Row
-from broden.synthetic import FACTS, Progress
 from broden.verifying import Finding, Report
-from broden.writing import CHECKSUMS, new_folder, space
+from broden.writing import CHECKSUMS, FACTS, new_folder, space
 
 SHARD_IMAGES = 512
 STATE = "packing.json"
@@ -117,7 +117,7 @@ def pack(
     pixels: bool = False,
     shard_images: int = SHARD_IMAGES,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> PackedDataset:
     """Pack the Broden-format folder `source` into the folder `out` and open it.
 
@@ -217,7 +217,7 @@ def unpack(
     source: str | os.PathLike[str],
     out: str | os.PathLike[str],
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> int:
     """Write a packed set as a Broden-format folder: pictures and tables byte for byte, planes pixel for pixel.
 
@@ -229,7 +229,7 @@ def unpack(
         raise DataError(str(source), None, f"no {PACK_FILE}; expected a packed set")
     data = PackedDataset(root)
     for origin in range(len(data)):
-        shard, index = data._record(origin)
+        shard, index = data.record(origin)
         if int(shard.entries[index]["flags"]) & RAW_PIXELS:
             raise DataError(str(source), None, "was packed as pixels; the files of its pictures are not kept")
         break
@@ -237,7 +237,7 @@ def unpack(
     faults = 0
     with new_folder(Path(out)) as folder:
         (folder / "images").mkdir()
-        for name in data._header.tables:
+        for name in data.header.tables:
             # checksums.csv speaks of the original PNG files, which are written anew.
             if name != CHECKSUMS:
                 (folder / name).write_bytes(root.read(name, 2**31))
@@ -278,7 +278,7 @@ def check_shard(source: str, number: int) -> tuple[list[Finding], int, Counts]:
     return faults, excluded, counts
 
 
-def verify_pack(root: Root, report: Report, workers: int, progress: Progress | None) -> Report:
+def verify_pack(root: Root, report: Report, workers: int, progress: OnProgress | None) -> Report:
     """Check tables, shards and every record of a packed set."""
     try:
         data = PackedDataset(root)
@@ -286,8 +286,8 @@ def verify_pack(root: Root, report: Report, workers: int, progress: Progress | N
         report.faults.append(Finding(error.file, error.row, error.reason))
         return report
     report.images = len(data)
-    report.files = len(data.shards) + len(data._header.tables)
-    for name, wanted in data._header.tables.items():
+    report.files = len(data.shards) + len(data.header.tables)
+    for name, wanted in data.header.tables.items():
         try:
             good = hashlib.sha256(root.read(name, 2**31)).hexdigest() == wanted
             reason = "content is not what pack.json says"

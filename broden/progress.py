@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import TextIO
+
+OnProgress = Callable[[str, int, int], None]
+"""Called with a phase, the images done and the images in all. `Progress` is one that prints."""
 
 EVERY_SECONDS = 30.0
 

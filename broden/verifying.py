@@ -16,8 +16,8 @@ from broden.errors import DataError, InputFault
 from broden.index import Problems, Tables, read_tables
 from broden.parallel import cores, ordered
 from broden.paths import Root
+from broden.progress import OnProgress
 from broden.schema import Row
-from broden.synthetic import Progress
 from broden.tables import read_table
 from broden.writing import CHECKSUM_COLUMNS, CHECKSUMS, checksum
 
@@ -77,7 +77,7 @@ def _strangers(data: FolderDataset, row: Row, planes: np.ndarray) -> list[Findin
     return found
 
 
-def verify(path: str | os.PathLike[str], workers: int | None = None, progress: Progress | None = None) -> Report:
+def verify(path: str | os.PathLike[str], workers: int | None = None, progress: OnProgress | None = None) -> Report:
     """Check a whole set. Raises DataError only if there is no folder or nothing in it can be read as a set."""
     root = Root(path)
     report = Report()
@@ -128,7 +128,7 @@ def _check_rows(
     sums: Mapping[str, tuple[int, str]],
     report: Report,
     workers: int,
-    progress: Progress | None,
+    progress: OnProgress | None,
 ) -> None:
     rows = tables.rows
     report.images = len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import shutil
@@ -10,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from broden.errors import BrodenError, DataError
+from broden.errors import DataError, SpaceFault
 from broden.index import CATEGORY_COLUMNS, CODE_COLUMNS, INDEX_COLUMNS, LABEL_COLUMNS, code_file
 from broden.schema import MAX_LABEL
 from broden.tables import table_bytes
@@ -18,6 +19,7 @@ from broden.tables import table_bytes
 Key = tuple[str, str]
 """A concept in one category: (category, name)."""
 
+FACTS = "facts.csv"
 CHECKSUMS = "checksums.csv"
 CHECKSUM_COLUMNS = ("file", "bytes", "sha256")
 TRAIN_SHARE = 0.7
@@ -160,14 +162,8 @@ def new_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-class SpaceFault(BrodenError):
-    """The disk is full, or the quota is used up."""
-
-
 def space(error: OSError, where: Path) -> Exception:
     """SpaceFault for a full disk, the error itself for anything else."""
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return SpaceFault(f"{where}: no space left; free some and start the same command again")
     return error

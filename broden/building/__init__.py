@@ -31,10 +31,10 @@ from broden.errors import DataError, InputFault
 from broden.packed import decode_planes, encode_planes
 from broden.parallel import cores, ordered
 from broden.paths import Root, fault_in
+from broden.progress import OnProgress
 from broden.schema import CATEGORIES
 from broden.sources import open_source
 from broden.sources.base import Source, stem
-from broden.synthetic import Progress
 from broden.tables import table_bytes
 from broden.writing import (
     CHECKSUM_COLUMNS,
@@ -255,7 +255,7 @@ def build(
     spec: BuildSpec | str | os.PathLike[str],
     out: str | os.PathLike[str],
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Dataset:
     """Build a set from a spec (or the TOML file of one) into the folder `out`, and open it.
 
@@ -297,7 +297,7 @@ def build(
     return open_set(target)
 
 
-def _run(shared: _Shared, spec: BuildSpec, pieces: list[_Piece], count: int, progress: Progress | None) -> None:
+def _run(shared: _Shared, spec: BuildSpec, pieces: list[_Piece], count: int, progress: OnProgress | None) -> None:
     """Both passes, then the tables; index.csv comes last."""
     target = Path(shared.out)
     total = sum(piece.stop - piece.start for piece in pieces)

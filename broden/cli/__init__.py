@@ -27,8 +27,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     args = parser().parse_args(arguments)
-    from broden.errors import BrodenError, DataError
-    from broden.writing import SpaceFault
+    from broden.errors import BrodenError, DataError, SpaceFault
 
     try:
         code = int(args.handler(args))

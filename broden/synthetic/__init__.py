@@ -9,7 +9,7 @@ classifier on whole images.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -21,6 +21,7 @@ from broden.decode import encode_plane
 from broden.errors import DataError
 from broden.parallel import cores, ordered
 from broden.paths import Root
+from broden.progress import OnProgress
 from broden.schema import CATEGORIES
 from broden.synthetic import render
 from broden.synthetic.plan import Facts, plan_image
@@ -29,6 +30,7 @@ from broden.tables import read_table, table_bytes
 from broden.writing import (
     CHECKSUM_COLUMNS,
     CHECKSUMS,
+    FACTS,
     IndexRow,
     Tally,
     assign,
@@ -43,9 +45,6 @@ if TYPE_CHECKING:
 
 CHUNK = 64
 PLANE_LEVEL = 4
-FACTS = "facts.csv"
-Progress = Callable[[str, int, int], None]
-"""Called with a phase, the images done and the images in all."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def synth(
     seed: int = 0,
     concepts: int | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: OnProgress | None = None,
 ) -> Dataset:
     """Write a synthetic set of `images` images into the new folder `out` and open it.
 
