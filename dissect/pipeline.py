@@ -8,6 +8,7 @@
 Every stage is a mergeable accumulator over batches of a fixed grid; what is kept where never changes a count.
 """
 
+import copy
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +23,7 @@ from torch import nn
 import broden
 from dissect import checkpoint, conventions, thresholds
 from dissect.candidates import CandidateStore, Gatherer
-from dissect.errors import DissectError, SpecError
+from dissect.errors import DissectError, SpaceError, SpecError
 from dissect.exemplars import ExemplarMaps, Exemplars
 from dissect.forward import Forward
 from dissect.labels import LabelCache, LabelPacker, LabelTotals
@@ -145,20 +146,22 @@ def dissect(
     method: Method,
     resources: Resources,
     announce: Callable[[str], None] = lambda line: None,
+    own: bool = False,
 ) -> Result:
     """Dissect layers of a module on a concept set; goes on from a checkpoint in `resources.folder` if there is one.
 
-    The module is left as it was found. Raises SpecError (layer, data), SpaceError (memory, disk).
+    The module is left as it was found: the work is done on a copy, unless the caller says that it is `own` to
+    convert to another device, dtype and memory layout. Raises SpecError (layer, data), SpaceError (memory, disk).
     """
     if not len(data):
         raise SpecError(f"data set {data.name!r} has no images to use")
+    module = module if own else copy.deepcopy(module)
     with Forward(module, method.layers, method.mean, method.std, resources.device, method.dtype) as forward:
         shapes = forward.shapes(_image_size(data, method))
         convention = conventions.get(method.convention)
         plan = make_plan(shapes, len(data), convention, method.quantile, method.exemplars, resources.memory)
         announce(plan.sentence())
-        run = _Run(data, method, resources, forward, plan)
-        return run.result()
+        return _Run(data, method, resources, forward, plan, announce).result()
 
 
 def _image_size(data: broden.Dataset, method: Method) -> tuple[int, int]:
@@ -169,9 +172,16 @@ class _Run:
     """The passes of one plan and what they leave behind."""
 
     def __init__(
-        self, data: broden.Dataset, method: Method, resources: Resources, forward: Forward, plan: Plan
+        self,
+        data: broden.Dataset,
+        method: Method,
+        resources: Resources,
+        forward: Forward,
+        plan: Plan,
+        announce: Callable[[str], None],
     ) -> None:
         self.data, self.method, self.resources, self.forward, self.plan = data, method, resources, forward, plan
+        self.announce = announce
         self.convention = conventions.get(method.convention)
         self.primary = torch.from_numpy(np.array(data.labels.primary, np.int16))
         self.block = block_size(len(data), method.batch_size)
@@ -241,10 +251,11 @@ class _Run:
             last = batch.first + count
             if time.monotonic() - saved > pause and last < len(self.data):
                 start = time.monotonic()
-                self._save(number, work, last)
+                self._try_to_save(number, work, last)
                 saved = time.monotonic()
                 pause = self.resources.checkpoint_seconds and max(
-                    self.resources.checkpoint_seconds, 20 * (saved - start)  # saving costs at most one part in twenty
+                    self.resources.checkpoint_seconds,
+                    20 * (saved - start),  # saving costs at most one part in twenty
                 )
         progress.close()
 
@@ -404,6 +415,13 @@ class _Run:
     @property
     def _state_file(self) -> Path:
         return self.resources.folder / "state.npz"
+
+    def _try_to_save(self, number: int, work: list[_Work], done: int) -> None:
+        """A state that cannot be saved costs a killed run its progress, not this run its result."""
+        try:
+            self._save(number, work, done)
+        except SpaceError as error:
+            self.announce(f"{error}; going on without: a killed run would begin again")
 
     def _save(self, number: int, work: list[_Work], done: int) -> None:
         arrays = {"valid": self.valid}

@@ -129,6 +129,11 @@ class Outcome:
         lines.append(f"database   {self.database}")
         if self.report:
             lines.append(f"report     {self.report}")
+        again = self.run.provenance.get("forwarded_again")
+        if again:
+            lines.append(
+                f"note       {again:,} images were forwarded again: candidates exceeded --memory and --cache-bytes"
+            )
         lines += [f"note       {note}" for note in self.notes]
         return "\n".join(lines)
 
@@ -253,13 +258,13 @@ def _compute(
         folder, device=request.device, memory=request.memory, disk=request.cache_bytes,
         checkpoint_seconds=request.checkpoint_seconds,
     )  # fmt: skip
-    result = pipeline.dissect(model.module, data, method, resources, announce)
+    result = pipeline.dissect(model.module, data, method, resources, announce, own=True)
     cut = conventions.get(method.convention).cut
     primary = np.array(data.labels.primary)
     layers = []
     for position, layer in enumerate(result.layers.values()):
         name = workspace.save_counts(run.id, position, layer.intersection)
-        np.save(workspace.cache_folder(run.id) / f"{position}-exemplar-maps.npy", layer.exemplars.maps)
+        workspace.save_array(workspace.exemplar_maps(run.id, position), layer.exemplars.maps)
         layers.append(_layer_record(layer, result, data, primary, cut, name))
     wall = time.perf_counter() - start
     return store.finish_run(

@@ -5,6 +5,7 @@
 <root>/cache/<run id>/<position>-counts.npy      complete unit x label counts, int64 [U, L], of one layer
 """
 
+import errno
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "dissections"
 DATABASE = "dissect.sqlite"
-_NO_SPACE = 28  # errno.ENOSPC
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -61,28 +62,37 @@ class Workspace:
         """Name of a layer's counts file relative to the root, as stored in the database."""
         return f"cache/{run_id}/{position}-counts.npy"
 
+    def exemplar_maps(self, run_id: str, position: int) -> Path:
+        """File of a layer's exemplar maps, float32 [U, E, h, w]."""
+        return self.cache_folder(run_id) / f"{position}-exemplar-maps.npy"
+
     def save_counts(self, run_id: str, position: int, counts: "np.ndarray") -> str:
-        """Put the complete counts [U, L] int64 of a layer in place (written aside, synced, renamed); returns the name.
+        """Put the complete counts [U, L] int64 of a layer in place; returns their name. Raises as `save_array`."""
+        name = self.counts_name(run_id, position)
+        self.save_array(self.root / name, counts)
+        return name
+
+    def save_array(self, target: Path, array: "np.ndarray") -> None:
+        """Write a .npy file aside, sync it, rename it into place.
 
         Raises SpaceError on a full disk, DissectError where the folder cannot be written.
         """
         import numpy as np
 
-        name = self.counts_name(run_id, position)
-        target = self.root / name
+        array = np.ascontiguousarray(array)
         aside = target.with_suffix(f".{os.getpid()}.tmp")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             with aside.open("wb") as file:
-                np.lib.format.write_array(file, np.ascontiguousarray(counts, np.int64), allow_pickle=False)
+                np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+                file.write(array.data)  # unlike ndarray.tofile, this keeps the errno of a short write
                 file.flush()
                 os.fsync(file.fileno())
             aside.replace(target)
         except OSError as error:
             aside.unlink(missing_ok=True)
-            kind = SpaceError if error.errno == _NO_SPACE else DissectError
-            raise kind(f"cannot write the counts {target}: {error.strerror}") from error
-        return name
+            kind = SpaceError if error.errno in _NO_SPACE else DissectError
+            raise kind(f"cannot write {target}: {error.strerror}") from error
 
     def open_counts(self, name: str | None) -> "np.ndarray":
         """The memory-mapped counts [U, L] int64 of a layer, by the name that the database holds.

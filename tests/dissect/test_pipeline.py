@@ -222,7 +222,12 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
 def test_the_model_is_left_as_it_was(tiny: TinySet, tmp_path: Path) -> None:
     net = Net().train()
     net.relu.eval()
-    run(tiny, net, tmp_path, ("first",))
+    before = {name: (value.stride(), value.clone()) for name, value in net.state_dict().items()}
+    run(tiny, net, tmp_path, ("first",), dtype="bfloat16")
+    assert all(
+        value.stride() == before[name][0] and torch.equal(value, before[name][1])
+        for name, value in net.state_dict().items()
+    )
     assert net.training
     assert net.first.training
     assert not net.relu.training
