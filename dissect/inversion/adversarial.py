@@ -23,6 +23,7 @@ from dissect.inversion.lbfgs import minimise
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import At, LogProbability, one_hot
 from dissect.inversion.optimisers import Sign
+from dissect.inversion.transforms import resize
 
 DECADES = 8
 BISECTIONS = 12
@@ -40,13 +41,14 @@ class Search:
 
 @dataclass
 class Attack:
-    """One row an image. images are legal pixels 0..1 [N, C, h, w]; norms are Euclidean, on that scale; NaN on failure.
+    """One row an image. images and originals are legal pixels 0..1 [N, C, h, w]; norms are Euclidean, NaN on failure.
 
     paper_norm: what the search over c alone found; norm: after polishing (never above it). solves: L-BFGS runs;
     evaluations: forward and backward passes of that image, exactly.
     """
 
     images: Tensor
+    originals: Tensor
     labels: Tensor
     targets: Tensor
     success: np.ndarray
@@ -202,6 +204,7 @@ def _attack(problem: _Problem, labels: Tensor, paper: Tensor, c: Tensor, solves:
 
     return Attack(
         problem.best.unflatten(1, problem.shape),
+        problem.x0.unflatten(1, problem.shape),
         labels,
         problem.targets,
         torch.isfinite(problem.norm).cpu().numpy(),
@@ -319,13 +322,12 @@ def quantised_success(network: Network, images: Tensor, targets: Tensor) -> np.n
     return (predictions(network, stored) == targets).cpu().numpy()
 
 
-def quantised_norm(network: Network, originals: Tensor, attack: Attack, factors: Sequence[float]) -> np.ndarray:
+def quantised_norm(network: Network, attack: Attack, factors: Sequence[float]) -> np.ndarray:
     """Norm of the shortest of factor x perturbation whose 8-bit picture still succeeds; NaN where none does.
 
-    originals z; the norm is that of the stored picture against the original.
+    The norm is that of the stored picture against the original.
     """
-    pixels = network.pixels
-    x0 = (pixels.to_pixels(originals.to(attack.images)) - pixels.low) / (pixels.high - pixels.low)
+    x0 = attack.originals
     norm = np.full(len(x0), np.nan)
     for factor in sorted(factors):
         stored = ((x0 + factor * (attack.images - x0)).clamp(0, 1) * 255).round() / 255
@@ -336,15 +338,19 @@ def quantised_norm(network: Network, originals: Tensor, attack: Attack, factors:
 
 
 def transfer(networks: Sequence[Network], attacks: Sequence[Attack]) -> np.ndarray:
-    """[made on, shown to]: share of the successful pictures of one network that another no longer sees as its label.
+    """[made on, shown to]: share of the successful pictures that a network answers otherwise than their originals.
 
-    The diagonal is 1; each entry counts the pictures whose original the second network labels like the first did.
+    The diagonal is 1 where the first network is itself among the second. Sizes and ranges are adapted.
     """
     matrix = np.full((len(attacks), len(networks)), np.nan)
     for i, attack in enumerate(attacks):
-        won = torch.from_numpy(attack.success)
+        won = torch.from_numpy(attack.success).to(attack.images.device)
         for j, network in enumerate(networks):
-            seen = predictions(network, to_z(network, attack.images.to(network.device, network.dtype))).cpu()
-            fooled = seen[won] != attack.labels.cpu()[won]
-            matrix[i, j] = fooled.double().mean() if len(fooled) else np.nan
+            before, after = (
+                predictions(
+                    network, resize(to_z(network, images[won].to(network.device, network.dtype)), *network.size)
+                )
+                for images in (attack.originals, attack.images)
+            )
+            matrix[i, j] = float((before != after).double().mean()) if len(after) else np.nan
     return matrix

@@ -10,7 +10,7 @@ import hashlib
 import html
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -152,7 +152,7 @@ def chosen(network: Network, z: Tensor, choice: Choice, owner: Network, batch: i
 
 def judge(
     networks: Sequence[Network],
-    conditions: dict[str, tuple[Tensor, Sequence[int]]],
+    conditions: Mapping[str, tuple[Tensor, Sequence[int]]],
     choice: Choice,
     owner: Network,
 ) -> dict[str, dict[str, float]]:

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,7 +100,7 @@ class Inversion:
     seconds: float
     steps: int
 
-    def summary(self) -> dict[str, object]:
+    def summary(self) -> dict[str, Any]:
         """Both conventions, each under its name; the half-widths are 1.96 standard errors over the images."""
         best = self.feature_error.argmin(1)
         rows = np.arange(len(best))

@@ -60,6 +60,7 @@ class Network:
         self.module, self.pixels, self.size, self.name = module.eval(), pixels, size, name
         self._named = {key: value for key, value in module.named_modules() if key}
         self._named.setdefault(OUTPUT, module)
+        self.identity: object = name  # what a state file of this network is told apart by
         self._calls: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._order: list[str] = []

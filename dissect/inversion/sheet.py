@@ -5,7 +5,7 @@ import html
 import io
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -126,7 +126,7 @@ class LiveSheet:
         write_png(self.path, contact_sheet(rows, [f"step {glance.done} of {glance.steps}"], side=96))
 
 
-def curves(series: dict[str, Sequence[float]], places: Sequence[str], title: str, axis: str) -> str:
+def curves(series: Mapping[str, Sequence[float]], places: Sequence[str], title: str, axis: str) -> str:
     """An SVG with one line a series over named places; values in a <title> on every point."""
     colours = ("#1f6feb", "#d4622a", "#2a8f5a", "#8a4fbf", "#666666")
     width, height, left, bottom, top = 760, 360, 56, 110, 30

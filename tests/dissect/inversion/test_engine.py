@@ -1,0 +1,242 @@
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from dissect import checkpoint
+from dissect.errors import DissectError, SpecError
+from dissect.inversion import draws
+from dissect.inversion.constraints import Blur, Box, DropIdle, DropSmall, Near, PixelBall, Shrink, blur
+from dissect.inversion.draws import Draws
+from dissect.inversion.engine import STRIKES, Glance, Phase, Task, run
+from dissect.inversion.images import Fourier, Pattern, Pixels
+from dissect.inversion.objectives import At, HalfNorm
+from dissect.inversion.optimisers import Adam, Forgetful, Momentum, Normalised, Optimiser, Sign
+from dissect.inversion.priors import TotalVariation
+from dissect.inversion.transforms import Affine, Roll
+from tests.dissect.inversion.nets import RANGE, small
+
+OPTIMISERS: list[Optimiser] = [Momentum(0.9), Forgetful(), Adam(), Normalised(), Sign()]
+
+
+def task(optimiser: Optimiser, rate: float = 0.05, count: int = 3, steps: int = 6) -> Task:
+    seeds = draws.seeds(4, count)
+    phases = (
+        Phase(steps, rate, rate / 2, (Roll(3), Affine((0.9, 1.1), 5.0)), (Box(RANGE),)),
+        Phase(3, rate / 10, constraints=(PixelBall(50.0),), reset=True),
+    )
+    start = draws.normal(seeds, (3, 16, 16)) * 20
+    priors = ((0.1, TotalVariation(2.0, 12.0)),)
+    return Task(At(small(), "three", HalfNorm()), Pixels(start), phases, optimiser, seeds, priors)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+def test_same_seed_same_bytes_and_another_seed_others(optimiser: Optimiser) -> None:
+    first, again = run(task(optimiser)), run(task(optimiser))
+    assert first.images.numpy().tobytes() == again.images.numpy().tobytes()
+    assert first.total.tobytes() == again.total.tobytes()
+    other = run(replace(task(optimiser), seeds=draws.seeds(5, 3)))
+    assert not torch.equal(first.images, other.images)
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS, ids=str)
+@pytest.mark.parametrize("at", [1, 4, 7])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, optimiser: Optimiser, at: int) -> None:
+    def kill(glance: Glance) -> None:
+        if glance.done == at:
+            raise Killed
+
+    whole = run(task(optimiser))
+    state = tmp_path / "state.npz"
+    with pytest.raises(Killed):
+        run(task(optimiser), state, "x", save_every=2, watch=kill)
+    resumed = run(task(optimiser), state, "x", save_every=2)
+    assert resumed.resumed_at == at - at % 2
+    assert resumed.images.numpy().tobytes() == whole.images.numpy().tobytes()
+    assert resumed.energy.tobytes() == whole.energy.tobytes()
+
+
+def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
+    run(task(Adam()), tmp_path / "state.npz", {"seed": 1})
+    with pytest.raises(SpecError, match="belongs to a run with other settings"):
+        run(task(Adam()), tmp_path / "state.npz", {"seed": 2})
+
+
+def test_samples_do_not_touch_one_another() -> None:
+    """A restart alone takes the steps that it takes in a batch (up to the rounding of batched convolutions)."""
+    together = run(task(Momentum(0.5)))
+    alone = task(Momentum(0.5))
+    alone = replace(alone, seeds=alone.seeds[1:2], image=Pixels(alone.image.first[1:2]))  # type: ignore[attr-defined]
+    torch.testing.assert_close(run(alone).images[0], together.images[1], rtol=1e-4, atol=1e-3)
+
+
+@dataclass(frozen=True)
+class Square:
+    """|z|^2 / 2 of a sample; NaN for the samples in `bad` from the call number `after` on."""
+
+    bad: tuple[int, ...] = ()
+    after: int = 0
+
+    def __call__(self, z: Tensor, draws: Draws) -> Tensor:
+        energy = z.flatten(1).square().sum(1) / 2
+        calls = self.__dict__.setdefault("calls", 0)
+        self.__dict__["calls"] = calls + 1
+        if calls >= self.after:
+            for i in self.bad:
+                energy = energy * torch.tensor([float("nan") if k == i else 1.0 for k in range(len(z))])
+        return energy
+
+
+def plain(objective: Square, steps: int = 10, rate: float = 0.1) -> Task:
+    start = torch.ones(2, 1, 2, 2)
+    return Task(objective, Pixels(start), (Phase(steps, rate),), Momentum(0.0), draws.seeds(0, 2))
+
+
+def test_a_sample_that_is_not_finite_steps_back_and_stops_with_a_reason_and_harms_no_other() -> None:
+    broken, sound = run(plain(Square((0,), after=4))), run(plain(Square()))
+    assert "not finite" in str(broken.stopped[0])
+    assert broken.stopped[1] is None
+    assert torch.equal(broken.images[1], sound.images[1])
+    # Four steps were good; the point that turned out bad is left for the one before it.
+    torch.testing.assert_close(broken.images[0], torch.full((1, 2, 2), 0.9**3))
+
+
+@dataclass(frozen=True)
+class Wall:
+    """Pulls z to 1, but nothing beyond 0.6 can be evaluated."""
+
+    def __call__(self, z: Tensor, draws: Draws) -> Tensor:
+        energy = (z - 1).flatten(1).square().sum(1)
+        return torch.where(z.flatten(1).amax(1) > 0.6, torch.nan, energy)
+
+
+def test_after_a_step_back_the_rate_is_halved_and_the_run_goes_on() -> None:
+    start = torch.full((1, 1, 1, 1), 0.5)
+    made = run(Task(Wall(), Pixels(start), (Phase(2, 0.2),), Momentum(0.0), draws.seeds(0, 1)))
+    assert made.stopped == [None]
+    torch.testing.assert_close(made.images, start)  # 0.5 -> 0.7 is bad -> back to 0.5
+    made = run(Task(Wall(), Pixels(start), (Phase(3, 0.05),), Momentum(0.0), draws.seeds(0, 1)))
+    assert made.stopped == [None]
+    torch.testing.assert_close(made.images, torch.full_like(start, 0.55 + 0.1 * 0.45 - 0.0), rtol=0, atol=0.05)
+
+
+def test_when_no_sample_can_go_on_the_run_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:
+    state = tmp_path / "state.npz"
+    with pytest.raises(DissectError, match="stopped at step .* not finite"):
+        run(plain(Square((0, 1), after=4)), state, "x")
+    kept = checkpoint.load(state)
+    assert kept is not None
+    np.testing.assert_allclose(kept.arrays["variable0"], 0.9**3, rtol=1e-6)
+    assert int(kept.arrays["strikes"].min()) == STRIKES
+
+
+def test_a_flat_objective_is_named() -> None:
+    @dataclass(frozen=True)
+    class Flat:
+        def __call__(self, z: Tensor, draws: Draws) -> Tensor:
+            return (z * 0).flatten(1).sum(1)
+
+    with pytest.raises(DissectError, match="no gradient reaches the image"):
+        run(replace(plain(Square()), objective=Flat()))
+
+
+def test_bounds_are_never_violated() -> None:
+    seen: list[Tensor] = []
+    ball = replace(
+        task(Normalised(), rate=40.0), phases=(Phase(12, 60.0, constraints=(PixelBall(77.0),)),)
+    )
+    run(ball, watch=lambda glance: seen.append(glance.render()))
+    assert max(float(z.double().square().sum(1).sqrt().max()) for z in seen) <= 77.0
+    assert max(float(z.double().square().sum(1).sqrt().max()) for z in seen) > 76.9
+    low, high = RANGE.limits(seen[0])
+    anchor = task(Sign()).image.first.clamp(low, high)  # type: ignore[attr-defined]
+    seen.clear()
+    both = Task(
+        task(Sign()).objective, Pixels(anchor), (Phase(9, 7.0, constraints=(Near(anchor, 16.0), Box(RANGE))),), Sign(), draws.seeds(0, 3)
+    )  # fmt: skip
+    run(both, watch=lambda glance: seen.append(glance.render()))
+    for z in seen:
+        assert bool((z >= low).all())
+        assert bool((z <= high).all())
+        assert float((z - anchor).abs().max()) <= 16.0 * (1 + 1e-6)
+
+
+def test_fourier_and_pattern_stay_in_the_legal_range_at_even_and_odd_sizes() -> None:
+    for height, width in ((16, 16), (15, 17), (7, 8)):
+        for image in (Fourier(RANGE, height, width, deviation=5.0), Pattern(RANGE, height, width)):
+            seeds = draws.seeds(1, 2)
+            z = image.image(image.start(seeds))
+            low, high = RANGE.limits(z)
+            assert z.shape == (2, 3, height, width)
+            assert bool(((z >= low) & (z <= high)).all())
+
+
+def test_fourier_start_has_the_slope_of_natural_images() -> None:
+    """Amplitude falls as 1 / frequency: the log-log slope of the spectrum, before the sigmoid bends it, is about -1."""
+    image = Fourier(RANGE, 64, 64)
+    z = image.image(image.start(draws.seeds(0, 8)))
+    spectrum = torch.fft.rfft2(z - z.mean((2, 3), keepdim=True)).abs().mean((0, 1))
+    frequency = torch.from_numpy(np.hypot(np.fft.fftfreq(64)[:, None], np.fft.rfftfreq(64)[None]))
+    inside = (frequency > 2 / 64) & (frequency < 0.45)
+    x, y = frequency[inside].log().numpy(), spectrum[inside].log().numpy()
+    assert -1.15 < np.polyfit(x, y, 1)[0] < -0.85
+
+
+def test_momentum_is_the_published_recursion_and_forgetful_too() -> None:
+    g = [torch.tensor([[2.0, -1.0]]), torch.tensor([[0.5, 3.0]])]
+    x, state = (torch.zeros(1, 2),), (torch.zeros(1, 2),)
+    rate = torch.tensor([0.1])
+    for step, gradient in enumerate(g):
+        x, state = Momentum(0.9).step(x, (gradient,), state, rate, step)
+    torch.testing.assert_close(x[0], -0.1 * g[0] + (0.9 * -0.1 * g[0] - 0.1 * g[1]))
+    x, state = (torch.zeros(1, 2),), (torch.zeros(1, 2), torch.zeros(1, 2))
+    squares, speed, place = torch.zeros(1, 2), torch.zeros(1, 2), torch.zeros(1, 2)
+    for step, gradient in enumerate(g):
+        x, state = Forgetful().step(x, (gradient,), state, rate, step)
+        squares = 0.9 * squares + gradient**2
+        speed = 0.9 * speed - gradient / (1 / 0.1 + squares.sqrt())
+        place = place + speed
+    torch.testing.assert_close(x[0], place)
+
+
+def test_adam_equals_torch() -> None:
+    start = torch.randn(2, 3)
+    theirs = start.clone().requires_grad_(True)
+    optimiser = torch.optim.Adam([theirs], lr=0.05)
+    x, state = (start,), (torch.zeros(2, 3), torch.zeros(2, 3))
+    for step in range(5):
+        gradient = (theirs.detach() - 1) ** 3
+        theirs.grad = gradient.clone()
+        x, state = Adam().step(x, ((x[0] - 1) ** 3,), state, torch.full((2,), 0.05), step)
+        optimiser.step()
+    torch.testing.assert_close(x[0], theirs.detach())
+
+
+def test_blur_keeps_even_pictures_and_means_and_smooths() -> None:
+    z = torch.randn(2, 3, 12, 14, dtype=torch.float64)
+    torch.testing.assert_close(blur(torch.ones_like(z) * 7, 2.0), torch.ones_like(z) * 7)
+    assert torch.equal(blur(z, 0.0), z)
+    assert float(blur(z, 1.5).var()) < 0.3 * float(z.var())
+    sharp = Blur(1.0, 0.0, every=2)
+    assert torch.equal(sharp(z, z, 1, 0.0), z)
+    assert not torch.equal(sharp(z, z, 2, 0.0), z)
+    assert torch.equal(sharp(z, z, 2, 1.0), z)
+
+
+def test_clipping_drops_the_share_it_names() -> None:
+    z = torch.randn(2, 3, 10, 10)
+    gradient = torch.randn(2, 3, 10, 10)
+    small_ = DropSmall(30.0)(z, gradient, 0, 0.0)
+    assert (small_ == 0).all(1).flatten(1).sum(1).tolist() == [30, 30]
+    kept = small_.square().sum(1)[(small_ != 0).any(1)].min()
+    assert float(kept) >= float(z.square().sum(1)[(small_ == 0).all(1)].max()) or len(z) > 1
+    idle = DropIdle(20.0)(z, gradient, 0, 0.0)
+    assert (idle == 0).all(1).flatten(1).sum(1).tolist() == [20, 20]
+    torch.testing.assert_close(Shrink(0.25)(z, gradient, 0, 0.0), z * 0.75)

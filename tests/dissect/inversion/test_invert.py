@@ -1,0 +1,212 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from dissect.errors import SpecError
+from dissect.inversion import draws, invert
+from dissect.inversion.engine import Phase, Task, run
+from dissect.inversion.images import Pixels
+from dissect.inversion.invert import Recipe
+from dissect.inversion.lbfgs import minimise
+from dissect.inversion.network import Network
+from dissect.inversion.objectives import At, CodeError
+from dissect.inversion.optimisers import Momentum
+from dissect.inversion.priors import AlphaNorm, TotalVariation
+from tests.dissect.inversion.nets import RANGE, grey_photos, small
+
+
+def orthogonal(side: int = 6) -> Network:
+    """A first layer that keeps everything: an orthogonal matrix over all values."""
+    torch.manual_seed(0)
+    layer = nn.Linear(3 * side * side, 3 * side * side, dtype=torch.float64)
+    nn.init.orthogonal_(layer.weight)
+    flat = nn.Sequential(nn.Flatten(), layer)
+    # Equal std on all planes, or the whole would not be orthogonal in z.
+    from dissect.inversion.pixels import InputRange
+
+    return Network(flat, InputRange((0.5,) * 3, (0.25,) * 3), (side, side))
+
+
+def test_an_orthogonal_first_layer_is_inverted_to_1e_6_by_the_engine() -> None:
+    network = orthogonal()
+    z = grey_photos(3, network)
+    codes = network.codes(z, "1")
+    seeds = draws.seeds(0, 3)
+    start = draws.normal(seeds, tuple(z.shape[1:]), torch.float64) * 40
+    score = At(network, "1", CodeError(codes))
+    # |d phi|^2 = k |d z|^2, so this rate takes the energy down by the same factor at every step.
+    scale = float((network.codes(z + 1, "1") - codes).square().sum() / torch.ones_like(z).square().sum())
+    rate = 0.25 * float(codes.square().flatten(1).sum(1).min()) / scale
+    found = run(Task(score, Pixels(start), (Phase(300, rate),), Momentum(0.5), seeds)).images
+    assert float((found - z).flatten(1).norm(dim=1).max() / z.flatten(1).norm(dim=1).min()) < 1e-6
+
+
+def test_an_orthogonal_first_layer_is_inverted_by_l_bfgs_too() -> None:
+    network = orthogonal()
+    z = grey_photos(2, network)
+    score = At(network, "1", CodeError(network.codes(z, "1")))
+
+    def energy(x: torch.Tensor, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x = x.detach().requires_grad_(True)
+        values = CodeError(score.score.target[rows])(network.features(x.view(-1, *z.shape[1:]), ["1"])["1"])  # type: ignore[attr-defined]
+        return values.detach(), torch.autograd.grad(values.sum(), x)[0]
+
+    wide = torch.full((1, z[0].numel()), 1e4, dtype=torch.float64)
+    found = minimise(energy, torch.zeros_like(z.flatten(1)), -wide, wide, tolerance=1e-12)
+    assert float((found.x - z.flatten(1)).abs().max()) < 1e-6 * float(z.abs().max())
+
+
+@pytest.mark.parametrize("setting", invert.SETTINGS)
+def test_a_shallow_layer_is_recovered_better_than_a_deep_one(setting: str) -> None:
+    network = small((24, 24))
+    photos = grey_photos(3, network)
+    recipe = Recipe(setting, typical="measured", restarts=2)
+    shallow, deep = (invert.invert(network, photos, layer, recipe) for layer in ("one", "three"))
+    assert shallow.image_error.mean() < 0.6 * deep.image_error.mean()
+    assert shallow.spread.mean() < deep.spread.mean()
+    assert all(reason is None for reason in shallow.stopped + deep.stopped)
+
+
+def test_a_larger_weight_keeps_more_of_the_code() -> None:
+    network = small((24, 24))
+    photos = grey_photos(2, network)
+    loose, tight = (
+        invert.invert(network, photos, "two", Recipe(weight=c, typical="measured")).feature_error.mean() for c in (1.0, 100.0)
+    )
+    assert tight < loose / 5
+
+
+def test_both_errors_are_what_their_papers_say() -> None:
+    network = small((16, 16))
+    photos = grey_photos(4, network)
+    found = invert.invert(network, photos, "three", Recipe(shorter=20, restarts=2))
+    codes = network.codes(photos, "three").double().flatten(1)
+    made = network.codes(found.images.flatten(0, 1), "three").double().flatten(1).unflatten(0, (4, 2))
+    squares = (made - codes[:, None]).square().sum(2)
+    np.testing.assert_allclose(found.feature_error, (squares.sqrt() / codes.norm(dim=1)[:, None]).numpy(), rtol=1e-4)
+    pairs = torch.cdist(codes, codes).square()
+    told = found.summary()
+    assert math.isclose(told["cvpr15_error"], float(squares.mean() / pairs.mean()), rel_tol=1e-4)
+    per_image = found.feature_error.mean(1)
+    assert math.isclose(told["feature_error_se196"], 1.96 * per_image.std(ddof=1) / 2, rel_tol=1e-6)
+    alone = invert.invert(network, photos[:1], "three", Recipe(shorter=20)).summary()
+    assert alone["cvpr15_error"] is None
+    assert alone["restart_spread"] is None
+
+
+def test_pairwise_distance_counts_the_diagonal() -> None:
+    codes = torch.tensor([[0.0, 0.0], [3.0, 4.0]])
+    assert invert.pairwise_distance(codes) == pytest.approx(25 * 2 / 4)
+
+
+def test_measured_b_and_v_make_both_priors_one() -> None:
+    photos = grey_photos(5, small((24, 24))).double()
+    b, v = invert.typical(photos, Recipe(typical="measured"))
+    assert float(AlphaNorm(6.0, b)(photos).mean()) == pytest.approx(1)
+    assert float(TotalVariation(2.0, v)(photos).mean()) == pytest.approx(1)
+    assert invert.typical(photos, Recipe()) == (80.0, 80 / 6.5)
+    with pytest.raises(SpecError, match="even colour"):
+        invert.typical(torch.zeros(1, 3, 4, 4), Recipe(typical="measured"))
+
+
+def test_starts_are_the_published_ones() -> None:
+    network = small((20, 20))
+    photos = grey_photos(1, network)
+    code = network.codes(photos, "two").repeat_interleave(3, 0)
+    seeds = draws.seeds(0, 3)
+    (first,) = invert._cvpr15(network, "two", Recipe("cvpr15"), code, seeds).image.start(seeds)
+    sigma = 27098.1 * math.sqrt(20 * 20 / 227**2)
+    torch.testing.assert_close(first.flatten(1).norm(dim=1), torch.full((3,), sigma))
+    (uniform,) = invert._ijcv16(network, "two", Recipe(), photos, code, seeds).image.start(seeds)
+    torch.testing.assert_close(
+        torch.quantile(uniform.abs().flatten(1), 0.95, dim=1), torch.full((3,), 80 / math.sqrt(3))
+    )
+
+
+def test_the_canvas_is_larger_by_the_jitter_and_the_picture_is_not() -> None:
+    network = small((16, 16))
+    photos = grey_photos(1, network)
+    recipe = Recipe(shorter=50)
+    task = invert._ijcv16(network, "out", recipe, photos, network.codes(photos, "out"), draws.seeds(0, 1))
+    assert task.image.start(draws.seeds(0, 1))[0].shape == (1, 3, 19, 19)  # jitter = 16 / 4
+    assert invert.invert(network, photos, "out", recipe).images.shape == (1, 1, 3, 16, 16)
+
+
+def test_a_caricature_starts_at_the_photo_and_says_more_of_the_same() -> None:
+    network = small((16, 16))
+    photos = grey_photos(2, network)
+    found = invert.invert(network, photos, "three", Recipe(caricature=True, typical="measured"))
+    before, after = (network.codes(z, "three").flatten(1) for z in (photos, found.images[:, 0]))
+    assert bool(((before * after).sum(1) > 1.2 * before.square().sum(1)).all())
+    with pytest.raises(SpecError, match="ijcv16"):
+        Recipe("cvpr15", caricature=True)
+
+
+def test_parts_of_a_code() -> None:
+    centre = invert.part_mask((4, 9, 9), "centre")
+    assert centre is not None
+    assert centre[:, 2:7, 2:7].min() == 1
+    assert int(centre.sum()) == 4 * 25
+    first, second = (invert.part_mask((5, 3, 3), p) for p in ("first-half", "second-half"))
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first + second, torch.ones(5, 3, 3))
+    assert int(first.sum()) == 2 * 9
+    assert invert.part_mask((5,), "all") is None
+    with pytest.raises(SpecError, match="needs a layer with maps"):
+        invert.part_mask((5,), "centre")
+
+
+def test_inverting_a_part_leaves_the_rest_free() -> None:
+    network = small((16, 16))
+    photos = grey_photos(1, network)
+    found = invert.invert(network, photos, "two", Recipe(part="first-half", typical="measured"))
+    code, made = network.codes(photos, "two"), network.codes(found.images[:, 0], "two")
+    error = [(made - code)[:, part].norm() / code[:, part].norm() for part in (slice(0, 6), slice(6, 12))]
+    assert error[0] < 0.5 * error[1]
+
+
+def test_a_code_of_zeros_cannot_be_inverted() -> None:
+    network = small((16, 16))
+    nn.init.constant_(network.module.one.weight, 0)
+    nn.init.constant_(network.module.one.bias, 0)
+    with pytest.raises(SpecError, match="zero everywhere"):
+        invert.invert(network, grey_photos(1, network), "one", Recipe(shorter=50))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"setting": "cvpr14"}, "expected ijcv16 or cvpr15"),
+        ({"part": "left"}, "part 'left'"),
+        ({"restarts": 0}, "restarts >= 1"),
+        ({"typical": "mine"}, "published or measured"),
+        ({"settle": 3}, "below the published 50"),
+    ],
+)
+def test_wrong_settings_are_refused(wrong: dict, said: str) -> None:
+    with pytest.raises(SpecError, match=said):
+        Recipe(**wrong)
+
+
+def test_images_of_another_size_are_refused() -> None:
+    with pytest.raises(SpecError, match=r"images are \[8, 8\]"):
+        invert.invert(small((16, 16)), torch.zeros(1, 3, 8, 8), "one", Recipe())
+
+
+def test_rank_correlation() -> None:
+    assert invert.rank_correlation([1, 2, 3, 9]) == pytest.approx(1)
+    assert invert.rank_correlation([4, 3, 2, 1]) == pytest.approx(-1)
+    assert invert.rank_correlation([1, 3, 2]) == pytest.approx(0.5)
+    assert invert.rank_correlation([1, 1, 2]) == pytest.approx(math.sqrt(3) / 2)
+    assert math.isnan(invert.rank_correlation([2, 2, 2]))
+
+
+def test_layers_of_a_depth_sheet() -> None:
+    module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Dropout(), nn.Conv2d(4, 4, 3), nn.Flatten())
+    network = Network(module, RANGE, (8, 8))
+    assert invert.blocks(network) == ["0.0", "0.1", "2"]
+    assert invert.leaves(network) == ["0.0", "0.1", "2"]
