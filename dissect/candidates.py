@@ -6,9 +6,10 @@ dropped batch is forwarded again with the final threshold, which gives the same 
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from dissect import ops
 
+Room = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]  # output of gather and prune, see Chunk
 _HEADER = struct.Struct("<qqq")  # pairs, nodes, bytes of one place
 
 
@@ -31,7 +33,7 @@ class Chunk:
     node_value: Tensor
 
     @property
-    def fields(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    def fields(self) -> Room:
         return self.pair_unit, self.pair_image, self.pair_start, self.node_place, self.node_value
 
     @property
@@ -66,9 +68,9 @@ class Gatherer:
     def __init__(self, height: int, width: int, device: str = "cpu") -> None:
         self.height, self.width, self.device = height, width, device
         self._wide = height * width > 65536
-        self._room: tuple[Tensor, ...] = self._make(1024, 16384)
+        self._room: Room = self._make(1024, 16384)
 
-    def _make(self, pairs: int, nodes: int) -> tuple[Tensor, ...]:
+    def _make(self, pairs: int, nodes: int) -> Room:
         def empty(count: int, dtype: torch.dtype) -> Tensor:
             return torch.empty(count, dtype=dtype, device=self.device)
 
@@ -90,7 +92,7 @@ class Gatherer:
         """The same nodes as if the chunk had been gathered under this higher bound."""
         return self._fill(lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used))
 
-    def _fill(self, call) -> Chunk:  # type: ignore[no-untyped-def]
+    def _fill(self, call: Callable[[Room, Tensor], None]) -> Chunk:
         used = torch.zeros(2, dtype=torch.int64, device=self.device)
         call(self._room, used)
         pairs, nodes = used.tolist()
@@ -220,7 +222,7 @@ class CandidateStore:
             "entries": {str(b): list(e) for b, e in self._disk.items()},
         }
 
-    def restore(self, index: dict, batches: int) -> None:  # type: ignore[type-arg]
+    def restore(self, index: dict[str, Any], batches: int) -> None:
         """Go on from a checkpoint that covered the first `batches` batches."""
         self._files, self.disk_bytes = index["files"], index["bytes"]
         self.peak_disk_bytes = self.disk_bytes

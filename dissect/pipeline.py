@@ -22,7 +22,7 @@ from torch import nn
 
 import broden
 from dissect import checkpoint, conventions, thresholds
-from dissect.candidates import CandidateStore, Gatherer
+from dissect.candidates import CandidateStore, Chunk, Gatherer
 from dissect.errors import DissectError, SpaceError, SpecError
 from dissect.exemplars import ExemplarMaps, Exemplars
 from dissect.forward import Forward
@@ -237,11 +237,11 @@ class _Run:
         progress = Progress("forward", len(self.data), done)
         for batch in self._stream(done, len(self.data), images=True, labels=True):
             self._note_faults(batch)
-            for i, labels in enumerate(batch.labels):
+            for i, labels in enumerate(_labels(batch)):
                 if labels is not None:
                     self.cache.put(batch.first + i, labels)
             with self.timings.phase("forward_s"):
-                maps = self.forward(batch.images)
+                maps = self.forward(_images(batch))
             with self.timings.phase("threshold_s"):
                 valid = torch.from_numpy(batch.valid).to(self.resources.device)
                 for item in work:
@@ -268,7 +268,7 @@ class _Run:
             first_image // self.method.batch_size, self._gather(item, values, peak, item.scan.bound), item.scan.bound
         )
 
-    def _gather(self, item: _Work, values: torch.Tensor, peak: torch.Tensor, bound: torch.Tensor):  # type: ignore[no-untyped-def]
+    def _gather(self, item: _Work, values: torch.Tensor, peak: torch.Tensor, bound: torch.Tensor) -> Chunk:
         if self.convention.pads:
             values = conventions.pad_ring(values)
         return item.store.gatherer.gather(values.flatten(1, 2), peak, bound)
@@ -292,12 +292,8 @@ class _Run:
             counts.append(OverlapCounts(item.part.units, len(self.primary), len(self.data.categories), device))
             size = self._node_size(item.part)
             maps.append(ExemplarMaps(item.scan, at.threshold, size, self.method.batch_size))
-            axes.append(
-                tuple(
-                    table.to(device)
-                    for table in self.convention.axes((item.part.height, item.part.width), self.data.label_size)
-                )
-            )
+            rows, columns = self.convention.axes((item.part.height, item.part.width), self.data.label_size)
+            axes.append((rows.to(device), columns.to(device)))
         dropped = self._forward_again(sorted(set().union(*(item.store.dropped for item in work))))
         progress = Progress("count", len(self.data))
         for batch, labels in self._label_batches():
@@ -338,7 +334,7 @@ class _Run:
         for first, last in _ranges(batches):
             for batch in self._stream(first * size, min(total, (last + 1) * size), images=True, labels=False):
                 self.forwarded_again += len(batch.valid)
-                images = batch.images
+                images = _images(batch)
                 images[~self.valid[batch.first : batch.first + len(images)]] = 0
                 with self.timings.phase("forward_s"):
                     maps = self.forward(images)
@@ -367,7 +363,7 @@ class _Run:
             for fault in fresh.faults:
                 if self.valid[fault.position]:
                     raise DissectError(f"{fault.file} could be read before and cannot be read now: {fault.reason}")
-            yield batch, [labels if self.valid[p] else None for p, labels in zip(span, fresh.labels)]
+            yield batch, [labels if self.valid[p] else None for p, labels in zip(span, _labels(fresh))]
 
     def _stream(self, start: int, stop: int, images: bool, labels: bool) -> Iterator["broden.Batch"]:
         """`broden.stream` over a range, with the time that the loop waits for it."""
@@ -452,6 +448,16 @@ class _Run:
         return done
 
 
+def _images(batch: broden.Batch) -> np.ndarray:
+    assert batch.images is not None, "the stream was asked for images"
+    return batch.images
+
+
+def _labels(batch: broden.Batch) -> Sequence[broden.ImageLabels | None]:
+    assert batch.labels is not None, "the stream was asked for labels"
+    return batch.labels
+
+
 def _ranges(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Ascending numbers as ranges of consecutive ones, (first, last)."""
     start = 0
@@ -466,7 +472,7 @@ def _join(pieces: list[LayerResult]) -> LayerResult:
     if len(pieces) == 1:
         return pieces[0]
 
-    def stack(get):  # type: ignore[no-untyped-def]
+    def stack(get: Callable[[LayerResult], np.ndarray]) -> np.ndarray:
         return np.concatenate([get(piece) for piece in pieces])
 
     per_unit = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")

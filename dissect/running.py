@@ -359,7 +359,8 @@ def _provenance(
 def _report(
     store: Store, run: RunRecord, request: RunRequest, fresh: bool, start: float, announce: Callable[[str], None]
 ) -> Outcome:
-    index, notes = None, ()
+    index: str | None = None
+    notes: tuple[str, ...] = ()
     if request.report:
         from dissect.publish import publish_run, publish_workspace
 

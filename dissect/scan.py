@@ -21,7 +21,8 @@ class LayerScan:
     """Per-unit statistics of one layer over any set of batches.
 
     units U; keep = number of largest values to hold (k + 1 of the final threshold or more);
-    exemplars E images per unit. `places` is P = h * w. `update` adds a batch, `merge` another scan of other images, both in any order.
+    exemplars E images per unit; places P = h * w. `update` adds a batch, `merge` another scan of other images, both
+    in any order.
 
     tail [U, cap] float32 with fill [U]; bound [U] is at all times a lower bound of the keep-th largest value of
     all images seen, -inf until there are enough of them. moments [blocks, U, 2] float64 (sum, sum of squares).

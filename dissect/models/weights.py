@@ -21,6 +21,14 @@ from dissect.models import child, safetensors_file
 
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 MAX_BYTES = 16 << 30
+# Part of a member's name -> what kind of archive it betrays.
+PROGRAMS = (
+    ("/code/", "a TorchScript program"),
+    ("constants.pkl", "a TorchScript program"),
+    (".data/extern_modules", "a torch.package archive"),
+    ("models/model.json", "an exported program"),
+    ("serialized_exported_program.json", "an exported program"),
+)
 
 
 @dataclass(frozen=True)
@@ -73,9 +81,7 @@ def _refuse_code(path: Path) -> None:
             names = archive.namelist()
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise UnsafeError(f"weights {path} are a damaged archive ({error}): refused") from None
-    for mark, kind in (("/code/", "a TorchScript program"), ("constants.pkl", "a TorchScript program"),
-                       (".data/extern_modules", "a torch.package archive"), ("models/model.json", "an exported program"),
-                       ("serialized_exported_program.json", "an exported program")):  # fmt: skip
+    for mark, kind in PROGRAMS:
         if any(mark in name for name in names):
             raise UnsafeError(
                 f"weights {path} are {kind}, which is code: refused; save the state dict instead "

@@ -59,8 +59,8 @@ def run(place: Path, workspace: Path, *arguments: str, model: str = "build", dat
 
     digest = hashlib.sha256((place / "net.py").read_bytes()).hexdigest()
     return main(
-        ["run", f"{place / 'net.py'}:{model}", "--trust-code", digest, "--data", str(place / data), "--quantile", "0.05",
-         "--workspace", str(workspace), *arguments]
+        ["run", f"{place / 'net.py'}:{model}", "--trust-code", digest, "--data", str(place / data),
+         "--quantile", "0.05", "--workspace", str(workspace), *arguments]
     )  # fmt: skip
 
 
@@ -114,11 +114,11 @@ def test_repeating_returns_the_finished_run_and_another_spec_cannot_take_its_nam
     [
         (["resnet81", "--layer", "x", "--data", "D"], 2, "torchvision has no model 'resnet81': did you mean resnet"),
         (["squeezenet1_1", "--data", "D"], 2, "no layer given: add --layer NAME, or --layer '?' to list them"),
-        (["squeezenet1_1", "--layer", "features.99", "--data", "D"], 2, "no layer 'features.99': did you mean features."),
+        (["squeezenet1_1", "--layer", "features.99", "--data", "D"], 2, "'features.99': did you mean features."),
         (["squeezenet1_1", "--layer", "features.12"], 2, "no concept data given: add --data DIR"),
         (["squeezenet1_1", "--layer", "features.12", "--data", "D/none"], 2, "none"),
         (["squeezenet1_1", "--layer", "features.12", "--data", "D", "--quantile", "1.5"], 2, "--quantile is 1.5"),
-        (["squeezenet1_1", "--layer", "features.12", "--data", "D", "--convention", "other"], 2, "expected one of exact"),
+        (["squeezenet1_1", "--layer", "features.12", "--data", "D", "--convention", "x"], 2, "expected one of exact"),
         (["squeezenet1_1", "--layer", "features.12", "--data", "D", "--dtype", "int8"], 2, "dtype 'int8' is unknown"),
         (["squeezenet1_1", "--layer", "features.3", "--data", "D", "--weights", "D/none.pth"], 2, "do not exist"),
         (["squeezenet1_1", "--layer", "features.12", "--data", "D", "--limit", "0"], 2, "--limit is 0"),

@@ -198,7 +198,7 @@ def test_opcheck(name: str) -> None:
     labels, axis = LabelCase.make(2, (6, 6), seed=1), cases.tables((3, 3), (6, 6))
     totals = (torch.zeros(4, cases.LABELS, dtype=torch.int64), torch.zeros(4, cases.CATEGORIES, dtype=torch.int64))
     arguments = {
-        "scan": (values, torch.ones(2, dtype=torch.bool), 0, 3, *ScanState(4, 3, 6).tensors.values(), torch.empty(2, 4)),
+        "scan": (values, validity(2, 0), 0, 3, *ScanState(4, 3, 6).tensors.values(), torch.empty(2, 4)),
         "gather": (values, 3, 3, values.amax(1), threshold, *outputs, used),
         "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
         "overlap": (
