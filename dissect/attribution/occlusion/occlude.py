@@ -12,13 +12,16 @@ from dissect.attribution.network import OUTPUT, Network
 from dissect.attribution.occlusion.occluders import Occluder, find_occluder
 from dissect.attribution.occlusion.propagate import Propagation
 from dissect.attribution.occlusion.tracing import Trace, Untraceable, trace
-from dissect.attribution.occlusion.values import Patch
-from dissect.attribution.occlusion.windows import Windows, make_windows
+from dissect.attribution.occlusion.values import Patch, cut_base
+from dissect.attribution.occlusion.windows import Windows, grouped, make_windows
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
 
 ENGINES = ("auto", "incremental", "dense")
 VALUES = ("drop", "score")
+
+# Vectors behind the last map that wait to be finished together: fully connected weights are read once for all of them.
+TAIL_BATCH = 512
 
 # The incremental result may differ from the masked forward by this share of the largest output: orders of sums.
 _AGREE = {torch.float32: 1e-4, torch.float64: 1e-10}
@@ -61,33 +64,60 @@ def _close(a: Any, b: Tensor) -> bool:
 def masked_patches(network: Network, x: Tensor, windows: Windows, occluder: Occluder, draw: int) -> Tensor:
     """What stands in each window's box, [K, C, h, w], for image x [1, C, H, W]: the occluder inside, the image around."""
     contents = occluder.contents(network, x, windows, draw)
-    around = Patch(x.new_empty(len(windows), x.shape[1], 0, 0), windows.origin, x).cut(windows.origin, windows.size)
+    around = cut_base(x, windows.origin, windows.size)
     return torch.where(windows.inside()[:, None].to(x.device), contents, around)
 
 
 def masked_images(x: Tensor, patches: Tensor, windows: Windows) -> Tensor:
     """The images with their boxes replaced, [K, C, H, W]: what a dense pass sees."""
-    return Patch(patches, windows.origin, x).dense()
+    return Patch(patches, windows.origin, x, windows.low, windows.high).dense()
 
 
 def occluded_outputs(
     network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, engine: Engine, batch: int,
     draw: int = 0, cap: float | None = None, books: dict[str, Any] | None = None,
-) -> Iterator[tuple[int, Tensor]]:  # fmt: skip
-    """(first window, what the target's layer returns [k, …]) for one image x [1, C, H, W], in order of the windows."""
+) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    """(which windows [k], what the target's layer returns for them [k, …]) for one image x [1, C, H, W]."""
     with network.running(), torch.no_grad():
-        flow = None if engine.steps is None else Propagation(engine.steps, x, cap)
-        for first in range(0, len(windows), batch):
-            part = windows[first : first + batch]
-            patches = masked_patches(network, x, part, occluder, draw)
-            if flow is None:
-                yield first, network.forward(masked_images(x, patches, part), target.layer)[0]
-                continue
-            result = flow.run(patches, part.origin)
+        if engine.steps is None:
+            for first in range(0, len(windows), batch):
+                part = windows[first : first + batch]
+                patches = masked_patches(network, x, part, occluder, draw)
+                chosen = torch.arange(first, first + len(part))
+                yield chosen, network.forward(masked_images(x, patches, part), target.layer)[0]
+            return
+        flow = Propagation(engine.steps, x, cap)
+        waiting: list[tuple[Tensor, Tensor]] = []
+        for chosen in _groups(flow, windows, batch):
+            part = windows[chosen]
+            result = flow.head(Patch(masked_patches(network, x, part, occluder, draw), part.origin, x, part.low, part.high))
             if books is not None:
-                books["incremental_steps"], books["steps"] = flow.incremental_steps, len(flow.steps.nodes)
-                books["dense_from"] = flow.dense_at
-            yield first, result.dense() if isinstance(result, Patch) else result.values
+                books["incremental_steps"] = max(books.get("incremental_steps", 0), flow.incremental_steps)
+                books["steps"] = len(flow.steps.nodes)
+            value = result.dense() if isinstance(result, Patch) else result.values
+            if flow.has_tail:
+                waiting.append((chosen, value))
+                if sum(len(c) for c, _ in waiting) >= TAIL_BATCH:
+                    yield _finish(flow, waiting)
+                    waiting = []
+            else:
+                yield chosen, value
+        if waiting:
+            yield _finish(flow, waiting)
+
+
+def _groups(flow: Propagation, windows: Windows, batch: int) -> list[Tensor]:
+    """The windows of a whole grid in groups that need boxes of like size; any other selection in order."""
+    if len(windows) != windows.grid[0] * windows.grid[1]:
+        return list(torch.arange(len(windows)).split(batch))
+    diagonal = torch.arange(max(windows.grid))
+    rows, columns = diagonal.clamp(max=windows.grid[0] - 1), diagonal.clamp(max=windows.grid[1] - 1)
+    low, high = (torch.stack([end[rows * windows.grid[1], 0], end[columns, 1]], 1) for end in (windows.low, windows.high))
+    return grouped(flow.reach(low, high), windows.grid, batch)
+
+
+def _finish(flow: Propagation, waiting: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    return torch.cat([chosen for chosen, _ in waiting]), flow.tail(torch.cat([value for _, value in waiting]))
 
 
 def occlude(
@@ -155,15 +185,16 @@ def _image(
 ) -> tuple[Tensor, Tensor | None]:  # fmt: skip
     """(scores [draws, K], most probable class [K] of the first draw or None) for one image."""
     rows: list[Tensor] = []
-    classes: list[Tensor] = []
+    classes: Tensor | None = None
     for draw in range(occluder.draws):
-        parts = []
-        for _, output in occluded_outputs(network, x, target, windows, occluder, engine, batch, draw, cap, books):
-            parts.append(target.score(output).cpu())
+        row = torch.empty(len(windows), dtype=x.dtype)
+        for chosen, output in occluded_outputs(network, x, target, windows, occluder, engine, batch, draw, cap, books):
+            row[chosen] = target.score(output).cpu()
             if target.layer == OUTPUT and output.dim() == 2 and draw == 0:
-                classes.append(output.argmax(1).cpu())
-        rows.append(torch.cat(parts))
-    return torch.stack(rows), torch.cat(classes) if classes else None
+                classes = torch.empty(len(windows), dtype=torch.int64) if classes is None else classes
+                classes[chosen] = output.argmax(1).cpu()
+        rows.append(row)
+    return torch.stack(rows), classes
 
 
 def _check(network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, found: Tensor) -> tuple[float, float]:

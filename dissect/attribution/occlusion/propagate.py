@@ -18,7 +18,7 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from dissect.attribution.occlusion.tracing import Trace, writes_in_place
-from dissect.attribution.occlusion.values import Dense, Patch
+from dissect.attribution.occlusion.values import Dense, Patch, cut_base
 
 # A box that covers more than this share of its map goes on as a whole map: gathering no longer pays.
 DENSE_FROM = 0.6
@@ -60,10 +60,8 @@ class Propagation:
         for node in steps.nodes:
             self.base[node] = _keep(self._run_base(node, x))
         self._depends = _dependents(steps)
-
-    @property
-    def result(self) -> fx.Node:
-        return self.steps.nodes[-1]
+        self._reach: Tensor | None = None
+        self.cut_at = self._find_cut()
 
     def _run_base(self, node: fx.Node, x: Tensor) -> Any:
         if node.op == "placeholder":
@@ -87,21 +85,69 @@ class Propagation:
 
     # One set of windows ------------------------------------------------------------------------------------------
 
-    def run(self, values: Tensor, origin: Tensor) -> Patch | Dense:
-        """Changed image patches [K, C, h, w] from origin [K, 2] on -> the value of the last step."""
-        flow: dict[fx.Node, Patch | Dense] = {self._image: Patch(values, origin, self.base[self._image])}
+    def head(self, patch: Patch) -> Patch | Dense:
+        """The changed image -> the value of the last step of the head."""
+        flow: dict[fx.Node, Patch | Dense] = {self._image: patch}
         self.dense_at, self.incremental_steps = None, 0
-        for number, node in enumerate(self.steps.nodes):
-            if node is not self._image and node in self._depends:
-                flow[node] = self._step(node, flow, len(values))
+        return self._run(range(1, self.cut_at + 1), flow, len(patch.values))
+
+    @property
+    def has_tail(self) -> bool:
+        """Whether steps are left behind the head."""
+        return self.cut_at < len(self.steps.nodes) - 1
+
+    def tail(self, value: Tensor) -> Tensor:
+        """The head's dense values for any number of windows [K, …] -> the value of the last step."""
+        flow: dict[fx.Node, Patch | Dense] = {self.steps.nodes[self.cut_at]: Dense(value)}
+        result = self._run(range(self.cut_at + 1, len(self.steps.nodes)), flow, len(value))
+        assert isinstance(result, Dense) and isinstance(result.values, Tensor)
+        return result.values
+
+    def _run(self, numbers: range, flow: dict[fx.Node, Patch | Dense], count: int) -> Patch | Dense:
+        node = next(iter(flow))
+        for number in numbers:
+            node = self.steps.nodes[number]
+            if node in self._depends:
+                flow[node] = self._step(node, flow, count)
                 if isinstance(flow[node], Patch):
                     self.incremental_steps += 1
-                elif self.dense_at is None and isinstance(flow[node], Dense):
+                elif self._reach is not None:
+                    break
+                elif self.dense_at is None:
                     self.dense_at = node.name
             for used in node.all_input_nodes:
                 if self.steps.last_use[used] <= number:
                     flow.pop(used, None)
-        return flow[self.result]
+        return flow[node]
+
+    def _find_cut(self) -> int:
+        """The first step that everything passes through as a vector: what lies behind it has no space and is cheap to do
+        for all windows at once, where its weights are read once. The last step if there is none."""
+        live: set[fx.Node] = set()
+        for number, node in enumerate(self.steps.nodes):
+            live = {at for at in live if self.steps.last_use[at] > number}
+            if node in self._depends:
+                live.add(node)
+            value = self.base[node]
+            if number and live == {node} and isinstance(value, Tensor) and value.dim() >= 2 and value.shape[1] == value.numel():
+                return number
+        return len(self.steps.nodes) - 1
+
+    def reach(self, low: Tensor, high: Tensor) -> Tensor:
+        """What changes from low to high [K, 2] cost along each axis, [K, 2]: the work of all steps times the extent of
+        their change, found without arithmetic. Windows of like reach share boxes that fit."""
+        self._reach = torch.zeros(low.shape, dtype=torch.float64)
+        empty = torch.empty(len(low), 0, 1, 1, device="meta")
+        flow: dict[fx.Node, Patch | Dense] = {self._image: Patch(empty, low, self.base[self._image], low, high)}
+        try:
+            self._run(range(1, self.cut_at + 1), flow, len(low))
+            return self._reach
+        finally:
+            self._reach = None
+
+    def _made(self, patch: Patch, size: Pair, make: Callable[[], Tensor]) -> Tensor:
+        """The values of a step, or a stand-in while only the reach is asked for."""
+        return make() if self._reach is None else torch.empty(len(patch.values), 0, *size, device="meta")
 
     def _step(self, node: fx.Node, flow: dict[fx.Node, Patch | Dense], count: int) -> Patch | Dense:
         inputs = [flow[at] for at in node.all_input_nodes if at in flow]
@@ -109,7 +155,7 @@ class Propagation:
             done = self._incremental(node, flow)
             if done is not None:
                 return done
-        return self._dense(node, flow, count)
+        return Dense(None) if self._reach is not None else self._dense(node, flow, count)
 
     def _dense(self, node: fx.Node, flow: dict[fx.Node, Patch | Dense], count: int) -> Dense:
         """The step on whole batches: every value of the image stands there K times."""
@@ -156,6 +202,8 @@ class Propagation:
 
     def _pointwise(self, node: fx.Node, patch: Patch, source: fx.Node) -> Patch:
         """A step that acts on every place alike: it runs on the patch itself."""
+        if self._reach is not None:
+            return patch.over(patch.values, self.base[node])
         values = patch.values
         if writes_in_place(node, self.steps.modules) and not self._fresh(source):
             values = values.clone()
@@ -170,7 +218,7 @@ class Propagation:
         else:
             assert callable(node.target)
             result = node.target(*args, **kwargs)
-        return Patch(result, patch.origin, self.base[node])
+        return patch.over(result, self.base[node])
 
     def _module(
         self, node: fx.Node, module: nn.Module, patch: Patch, source: fx.Node, flow: dict[fx.Node, Patch | Dense]
@@ -184,7 +232,7 @@ class Propagation:
             weight, bias, stride, dilation, groups = module.weight, module.bias, module.stride, module.dilation, module.groups
             return self._window(
                 node, patch, _pair(module.kernel_size), _pair(stride), padding, _pair(dilation), 0.0,
-                lambda cut: F.conv2d(cut, weight, bias, stride, 0, dilation, groups),
+                lambda cut: F.conv2d(cut, weight, bias, stride, 0, dilation, groups), weight.numel(),
             )  # fmt: skip
         if type(module) is nn.MaxPool2d:
             return None if module.return_indices else self._max_pool(node, patch, module.kernel_size, module.stride, module.padding, module.dilation)
@@ -205,7 +253,7 @@ class Propagation:
         if (node.op == "call_function" and target in _POINTWISE_FUNCTIONS) or (node.op == "call_method" and target in _POINTWISE_METHODS):
             return self._pointwise(node, patch, source)
         if name == "stochastic_depth" and not node.kwargs.get("training", True):
-            return Patch(patch.values, patch.origin, self.base[node])
+            return patch.over(patch.values, self.base[node])
         names: tuple[str, ...]
         if name == "conv2d" and node.op == "call_function":
             names = ("input", "weight", "bias", "stride", "padding", "dilation", "groups")
@@ -218,6 +266,7 @@ class Propagation:
             return self._window(
                 node, patch, kernel, _pair(given["stride"]), padding, _pair(given["dilation"]), 0.0,
                 lambda cut: F.conv2d(cut, weight, given["bias"], given["stride"], 0, given["dilation"], given["groups"]),
+                weight.numel(),
             )  # fmt: skip
         if name == "max_pool2d" and node.op == "call_function":
             names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
@@ -251,30 +300,41 @@ class Propagation:
 
     def _window(
         self, node: fx.Node, patch: Patch, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: float,
-        apply: Callable[[Tensor], Tensor],
+        apply: Callable[[Tensor], Tensor], cost: int = 0,
     ) -> Patch | None:  # fmt: skip
-        """A step whose output o reads inputs o * stride - padding … + dilation * (kernel - 1)."""
+        """A step whose output o reads inputs o * stride - padding … + dilation * (kernel - 1). cost: products a place."""
         base = self.base[node]
         out = (base.shape[2], base.shape[3])
         reach = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
         if reach == (0, 0) and stride == (1, 1) and padding == (0, 0):
-            return Patch(apply(patch.values), patch.origin, base)
-        first, size = [], []
-        for axis in (0, 1):
-            at = patch.origin[:, axis]
-            low = torch.div(at + padding[axis] - reach[axis] + stride[axis] - 1, stride[axis], rounding_mode="floor").clamp(min=0)
-            high = torch.div(at + patch.size[axis] - 1 + padding[axis], stride[axis], rounding_mode="floor").clamp(max=out[axis] - 1)
-            extent = min(max(1, int((high - low).max()) + 1), out[axis])
-            limit = extent if self.cap is None else min(extent, max(1, math.ceil(self.cap * out[axis])))
-            low = low + torch.div((high - low + 1 - limit).clamp(min=0), 2, rounding_mode="floor")
-            first.append(low.clamp(max=out[axis] - limit))
-            size.append(limit)
-        if size[0] * size[1] > self.dense_from * out[0] * out[1]:
+            if self._reach is not None:
+                self._reach += cost * (patch.high - patch.low)
+            return patch.over(self._made(patch, patch.size, lambda: apply(patch.values)), base)
+        grid, pads, reaches, limits = (torch.tensor(pair) for pair in (stride, padding, reach, out))
+        low = torch.div(patch.low + pads - reaches + grid - 1, grid, rounding_mode="floor").clamp(min=0)
+        high = torch.minimum(torch.div(patch.high - 1 + pads, grid, rounding_mode="floor") + 1, limits)
+        # A change between the cells of a coarse step reaches no output: its box is one place that stays as it was.
+        low = torch.minimum(low, limits - 1)
+        high = torch.maximum(high, low + 1)
+        if self.cap is not None:
+            most = torch.ceil(self.cap * limits).long().clamp(min=1)
+            spare = (high - low - most).clamp(min=0)
+            low, high = low + torch.div(spare, 2, rounding_mode="floor"), high - torch.div(spare + 1, 2, rounding_mode="floor")
+        size = self._fits(low, high, out)
+        if size is None:
             return None
-        origin = torch.stack(first, 1)
-        start = origin * torch.tensor(stride) - torch.tensor(padding)
-        needed = tuple((size[a] - 1) * stride[a] + reach[a] + 1 for a in (0, 1))
-        return Patch(apply(patch.cut(start, (needed[0], needed[1]), fill)), origin, base)
+        origin = torch.minimum(low, limits - torch.tensor(size))
+        needed = ((size[0] - 1) * stride[0] + reach[0] + 1, (size[1] - 1) * stride[1] + reach[1] + 1)
+        if self._reach is not None:
+            self._reach += cost * (high - low)
+        return Patch(self._made(patch, size, lambda: apply(patch.cut(origin * grid - pads, needed, fill))), origin, base, low, high)
+
+    def _fits(self, low: Tensor, high: Tensor, out: Pair) -> Pair | None:
+        """The size that holds every change, or None where whole maps are cheaper."""
+        rows, columns = (high - low).amax(0).tolist()
+        if self._reach is None and rows * columns > self.dense_from * out[0] * out[1]:
+            return None
+        return rows, columns
 
     def _max_pool(self, node: fx.Node, patch: Patch, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Patch | None:
         return self._window(
@@ -307,27 +367,26 @@ class Propagation:
             return None
         cell = (inside[0] // out[0], inside[1] // out[1])
         if cell == (1, 1):
-            return Patch(patch.values, patch.origin, self.base[node])
+            return patch.over(patch.values, self.base[node])
         return self._window(node, patch, cell, cell, (0, 0), (1, 1), fill, pool(cell))
 
     def _global_mean(self, node: fx.Node, patch: Patch) -> Dense:
         """Mean of the base plus the mean of the change."""
         base = self.base[node]
-        change = patch.values - _base_cut(patch)
+        if self._reach is not None:
+            return Dense(None)
+        change = patch.values - cut_base(patch.base, patch.origin, patch.size)
         mean = change.sum((2, 3)) / (patch.base.shape[2] * patch.base.shape[3])
         return Dense(base + mean.view(len(mean), *base.shape[1:]))
 
     # Steps that join values --------------------------------------------------------------------------------------
 
-    def _union(self, patches: Sequence[Patch], out: Pair) -> tuple[Tensor, Pair] | None:
-        """The smallest common boxes (origin, size) of patches over maps of one size; None where they do not pay."""
-        low = torch.stack([p.origin for p in patches]).amin(0)
-        high = torch.stack([p.origin + torch.tensor(p.size) for p in patches]).amax(0)
-        extent = (high - low).amax(0).tolist()
-        size = (min(extent[0], out[0]), min(extent[1], out[1]))
-        if size[0] * size[1] > self.dense_from * out[0] * out[1]:
-            return None
-        return torch.minimum(low, torch.tensor(out) - torch.tensor(size)), size
+    def _union(self, patches: Sequence[Patch], out: Pair) -> tuple[Tensor, Pair, Tensor, Tensor] | None:
+        """The common boxes of patches over maps of one size: (origin, size, low, high). None where they do not pay."""
+        low = torch.stack([p.low for p in patches]).amin(0)
+        high = torch.stack([p.high for p in patches]).amax(0)
+        size = self._fits(low, high, out)
+        return None if size is None else (torch.minimum(low, torch.tensor(out) - torch.tensor(size)), size, low, high)
 
     def _merge(self, node: fx.Node, flow: dict[fx.Node, Patch | Dense]) -> Patch | None:
         """A sum or product of maps: both sides over the union of their boxes."""
@@ -340,10 +399,13 @@ class Propagation:
         if any(p.base.shape[2:] != base.shape[2:] for p in found):
             return None  # broadcast over space: the whole map changes
         out = (base.shape[2], base.shape[3])
-        boxes = (found[0].origin, found[0].size) if len(found) == 1 else self._union(found, out)
+        boxes = self._union(found, out)
         if boxes is None:
             return None
-        origin, size = boxes
+        origin, size, low, high = boxes
+
+        if self._reach is not None:
+            return Patch(found[0].values, origin, base, low, high)
 
         def side(at: Any) -> Any:
             if not isinstance(at, fx.Node):
@@ -355,7 +417,7 @@ class Propagation:
             if isinstance(fixed, Tensor) and fixed.dim() >= 2 and fixed.shape[-2:] != (1, 1):
                 if fixed.dim() != 4 or fixed.shape[2:] != base.shape[2:]:
                     raise _NotHere
-                return Patch(fixed.new_empty(len(origin), fixed.shape[1], 0, 0), origin, fixed).cut(origin, size)
+                return cut_base(fixed, origin, size)
             return fixed
 
         try:
@@ -367,7 +429,7 @@ class Propagation:
         else:
             assert callable(node.target)
             result = node.target(*arguments, **node.kwargs)
-        return Patch(result, origin, base)
+        return Patch(result, origin, base, low, high)
 
     def _cat(self, node: fx.Node, flow: dict[fx.Node, Patch | Dense]) -> Patch | None:
         """Concatenation of units: every part over the union of the boxes."""
@@ -383,25 +445,19 @@ class Propagation:
         boxes = self._union(patches, (base.shape[2], base.shape[3]))
         if boxes is None:
             return None
-        origin, size = boxes
+        origin, size, low, high = boxes
+        if self._reach is not None:
+            return Patch(patches[0].values, origin, base, low, high)
         pieces = []
         for at in parts:
             assert isinstance(at, fx.Node)
             value = flow.get(at)
-            fixed = self.base[at]
-            part = value if isinstance(value, Patch) else Patch(fixed.new_empty(len(origin), fixed.shape[1], 0, 0), origin, fixed)
-            pieces.append(part.cut(origin, size))
-        return Patch(torch.cat(pieces, 1), origin, base)
+            pieces.append(value.cut(origin, size) if isinstance(value, Patch) else cut_base(self.base[at], origin, size))
+        return Patch(torch.cat(pieces, 1), origin, base, low, high)
 
 
 class _NotHere(Exception):
     """A step that turns out not to be local."""
-
-
-def _base_cut(patch: Patch) -> Tensor:
-    """The base in the place of each patch."""
-    nothing = patch.base.new_empty(len(patch.values), patch.base.shape[1], 0, 0)
-    return Patch(nothing, patch.origin, patch.base).cut(patch.origin, patch.size)
 
 
 def _is_cat(node: fx.Node) -> bool:

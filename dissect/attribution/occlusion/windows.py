@@ -1,5 +1,6 @@
 """The windows that are hidden, and the map that their values give."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -81,3 +82,16 @@ def make_windows(height: int, width: int, patch: int | tuple[int, int], stride: 
     high = torch.minimum(low + size, limit)
     origin = torch.minimum(low, limit - size)
     return Windows(height, width, (rows, columns), (len(top), len(left)), low, high, origin)
+
+
+def grouped(cost: Tensor, grid: tuple[int, int], batch: int) -> list[Tensor]:
+    """Indices of a grid's windows in groups of at most about `batch`: rows of like cost times columns of like cost.
+
+    cost: [max(grid), 2], of row i and of column i. Boxes of one group then need nearly the same size.
+    """
+    sides = []
+    for axis in (0, 1):
+        order = cost[: grid[axis], axis].sort(stable=True).indices
+        groups = max(1, -(-grid[axis] // max(1, math.isqrt(batch))))
+        sides.append(torch.tensor_split(order, groups))
+    return [(rows[:, None] * grid[1] + columns[None, :]).flatten().sort().values for rows in sides[0] for columns in sides[1]]
