@@ -13,8 +13,9 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -472,13 +473,11 @@ def _join(pieces: list[LayerResult]) -> LayerResult:
     if len(pieces) == 1:
         return pieces[0]
 
-    def stack(get: Callable[[LayerResult], np.ndarray]) -> np.ndarray:
-        return np.concatenate([get(piece) for piece in pieces])
+    def stack(parts: Sequence[object], name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
 
+    tops = [piece.exemplars for piece in pieces]
     per_unit = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
-    exemplars = Exemplars(
-        *(stack(lambda p, n=name: getattr(p.exemplars, n)) for name in ("value", "image", "place", "maps"))
-    )
-    first = pieces[0]
-    arrays = {name: stack(lambda p, n=name: getattr(p, n)) for name in per_unit}
-    return LayerResult(first.layer, first.map_size, first.n, first.k, exemplars=exemplars, **arrays)
+    arrays: dict[str, Any] = {name: stack(pieces, name) for name in per_unit}
+    exemplars = Exemplars(*(stack(tops, name) for name in ("value", "image", "place", "maps")))
+    return replace(pieces[0], exemplars=exemplars, **arrays)

@@ -22,20 +22,20 @@ def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -
     calls: dict[str, int] = {}
     for node in graph.nodes:
         if node.op == "call_module":
-            calls[node.target] = calls.get(node.target, 0) + 1
+            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
     count = 0
     for node in graph.nodes:
-        if node.op != "call_module" or not isinstance(named[node.target], nn.BatchNorm2d):
-            continue
         before = node.args[0] if node.args else None
-        if not isinstance(before, fx.Node) or before.op != "call_module" or len(before.users) != 1:
+        if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
             continue
-        conv, norm = named[before.target], named[node.target]
-        readable = before.target in keep or calls[node.target] > 1 or calls[before.target] > 1
-        if type(conv) is not nn.Conv2d or readable or not norm.track_running_stats:
+        first, second = str(before.target), str(node.target)
+        conv, norm = named[first], named[second]
+        if type(conv) is not nn.Conv2d or not isinstance(norm, nn.BatchNorm2d) or not norm.track_running_stats:
             continue
-        _replace(folded, before.target, fuse_conv_bn_eval(conv, norm))
-        _replace(folded, node.target, nn.Identity())
+        if first in keep or len(before.users) != 1 or calls[first] > 1 or calls[second] > 1:
+            continue
+        _replace(folded, first, fuse_conv_bn_eval(conv, norm))
+        _replace(folded, second, nn.Identity())
         count += 1
     if not count:
         return module

@@ -52,8 +52,9 @@ def read_weights(path: str | Path, cache: Path | None = None) -> Weights:
     if size > MAX_BYTES:
         raise SpecError(f"weights {path} have {size:,} bytes, more than {MAX_BYTES:,}")
     digest = file_sha256(path)
+    notes: list[str] = []
     if path.suffix == ".safetensors":
-        tensors, notes = safetensors_file.read(path), []
+        tensors = safetensors_file.read(path)
     elif path.suffix in PICKLED:
         tensors, notes = _through_child(path, size, digest, cache)
     else:
