@@ -357,7 +357,9 @@ def _insert_layer(connection: Connection, run_id: str, position: int, layer: Lay
     layer_id = connection.execute(insert(tables.layers).values(**row)).inserted_primary_key[0]  # type: ignore[index]
     everyone = np.arange(count)
     columns = {"layer_id": layer_id, "unit": everyone} | vars(units)
-    columns["label"] = [label or None for label in units.label.tolist()]
+    columns["label"] = [
+        label if label or iou > 0 else None for label, iou in zip(units.label.tolist(), units.iou.tolist())
+    ]
     columns["area"] = [None if area < 0 else area for area in units.area.tolist()]
     bulk.insert(connection, tables.units, columns, count)
     kinds = layer.unit_areas.shape[1]
