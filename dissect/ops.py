@@ -31,6 +31,7 @@ _SCHEMAS = {
     "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
     "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
     "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()",
+    "patch_gather": "(Tensor base, Tensor patch, Tensor origin, Tensor start, float fill, Tensor(a!) out) -> ()",
 }
 
 OPS = tuple(_SCHEMAS)
@@ -195,3 +196,12 @@ def overlap(
         column_t, threshold, planes, plane_start, scalars, scalar_start, held, primary, area_rule, intersection,
         area, mask,
     )  # fmt: skip
+
+
+def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fill: float, out: Tensor) -> None:
+    """Cut K little maps out of base [H, W, U], each with its patch [K, h, w, U] laid over it from origin [K, 2] on.
+
+    Place (y, x) of out[k] [K, g, g', U] is place start[k] + (y, x) of the map: the patch where it lies there, else the
+    base, else `fill`. origin and start [K, 2] are int64.
+    """
+    torch.ops.dissect.patch_gather(base, patch, origin, start, fill, out)

@@ -222,3 +222,20 @@ def overlap(
             if area_rule == 2 or (area_rule == 0 and holds) or (area_rule == 1 and category in touched):
                 area[u, category] += count
         mask[u] += count
+
+
+def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fill: float, out: Tensor) -> None:
+    """See `ops.patch_gather`."""
+    height, width = base.shape[:2]
+    rows = start[:, :1] + torch.arange(out.shape[1], device=out.device)
+    columns = start[:, 1:] + torch.arange(out.shape[2], device=out.device)
+    cut = base[rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
+    if patch.numel():
+        h, w = patch.shape[1:3]
+        y, x = rows - origin[:, :1], columns - origin[:, 1:]
+        which = torch.arange(len(patch), device=out.device)[:, None, None]
+        changed = patch[which, y.clamp(0, h - 1)[:, :, None], x.clamp(0, w - 1)[:, None, :]]
+        inside = ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]
+        cut = torch.where(inside[..., None], changed, cut)
+    outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+    out.copy_(cut.masked_fill(outside[..., None], fill))

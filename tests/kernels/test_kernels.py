@@ -143,6 +143,29 @@ def test_overlap_reference_equals_a_loop_over_pixels() -> None:
     assert np.array_equal(area.numpy(), by_category)
 
 
+@pytest.mark.parametrize(("size", "cut", "side"), [((1, 1), (1, 1), 1), ((7, 5), (4, 6), 3), ((13, 11), (9, 2), 0)])
+def test_patch_gather_equals_reference_and_a_loop(size: tuple[int, int], cut: tuple[int, int], side: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base, patch = torch.randn(*size, 17, generator=generator), torch.randn(6, side, side, 17, generator=generator)
+    origin, start = (torch.randint(-3, 9, (6, 2), generator=generator) for _ in range(2))
+    outs = [torch.empty(6, *cut, 17) for _ in range(3)]
+    ops.patch_gather(base, patch, origin, start, 0.25, outs[0])
+    reference.patch_gather(base, patch, origin, start, 0.25, outs[1])
+    for k in range(6):
+        for y in range(cut[0]):
+            for x in range(cut[1]):
+                at = start[k] + torch.tensor([y, x])
+                in_patch = at - origin[k]
+                if not (0 <= at[0] < size[0] and 0 <= at[1] < size[1]):
+                    outs[2][k, y, x] = 0.25
+                elif side and 0 <= int(in_patch.min()) and int(in_patch.max()) < side:
+                    outs[2][k, y, x] = patch[k, in_patch[0], in_patch[1]]
+                else:
+                    outs[2][k, y, x] = base[at[0], at[1]]
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+
+
 def test_a_value_equal_to_the_threshold_is_outside_the_mask() -> None:
     values = torch.tensor([[[1.0], [1.0], [1.0], [2.0]]])
     threshold = torch.tensor([1.0])
@@ -203,6 +226,10 @@ def test_opcheck(name: str) -> None:
         "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
         "overlap": (
             *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
+        ),
+        "patch_gather": (
+            torch.randn(5, 4, 3), torch.randn(2, 2, 2, 3), torch.tensor([[0, 1], [3, 2]]), torch.tensor([[-1, 0], [2, 2]]),
+            0.5, torch.empty(2, 4, 3, 3),
         ),
     }  # fmt: skip
     torch.library.opcheck(getattr(torch.ops.dissect, name), arguments[name])
