@@ -23,7 +23,9 @@ from reports import pages
 
 BEST = 10  # concepts of a unit on its page
 CACHE_BYTES = 512 << 20  # decoded thumbnails kept in memory
-_CLOCKS = re.compile(r"(^|_)(time|times|timings|date|created|finished|started|seconds|s|rss|host|hostname|pid|cwd|user)$")
+_CLOCKS = re.compile(
+    r"(^|_)(disk_bytes|forwarded_again|threads|time|times|timings|date|created|finished|started|seconds|s|rss|host|hostname|pid|cwd|user)$"
+)
 _FOLDERS = re.compile(r"""(?<![^\s=:,;'"(\[])(?:~|[A-Za-z]:|\\)?[\\/](?:[^\s\\/'",:]+[\\/])*(?=[^\s\\/])""")
 
 
@@ -160,7 +162,7 @@ class _Layer:
         i[s.unit[mine]], a[s.unit[mine]] = s.intersection[mine], s.unit_area[mine]
         return pages.UnitColumns(
             label, i, a, np.asarray(u.iou, np.float64), np.asarray(u.threshold, np.float64), np.asarray(u.dead, bool),
-            np.asarray(u.saturated, bool), np.asarray(u.nonfinite) > 0,
+            np.asarray(u.saturated, bool), np.asarray(u.nonfinite, np.int64),
         )  # fmt: skip
 
     def digest(self, seen: str) -> str:
@@ -209,9 +211,7 @@ def run_page(
         raise SpecError(f"run {record.title} is {record.state}: a report needs a finished run; repeat `dissect run`")
     known = [c for c in store.concepts(record.id) if c.name]
     kinds = [c.name for c in store.categories(record.id)]
-    concepts = tuple(
-        pages.Concept(c.number, c.name or "", kinds[c.category], int(c.area), c.images) for c in known
-    )
+    concepts = tuple(pages.Concept(c.number, c.name or "", kinds[c.category], int(c.area), c.images) for c in known)
     layers = [_read_layer(store, record, layer, known) for layer in store.layers(record.id)]
     dataset, remark = _open_data(record, data)
     names = {
@@ -327,7 +327,9 @@ def provenance(record: RunRecord, layers: Sequence[_Layer]) -> tuple[pages.Fact,
     ]
     for layer in layers:
         s = layer.stored
-        facts.append((f"layer {s.name}", f"map {s.map_h} x {s.map_w}, n = {s.activations}, k = {s.top_k}, cut {s.cut:g}"))
+        facts.append(
+            (f"layer {s.name}", f"map {s.map_h} x {s.map_w}, n = {s.activations}, k = {s.top_k}, cut {s.cut:g}")
+        )
     for title, values in (("spec", record.spec), ("", record.provenance)):
         for key, value in _flat(values):
             facts.append((f"{title} {key}".strip().replace("_", " "), value))
@@ -382,7 +384,9 @@ def honesty(record: RunRecord, layers: Sequence[_Layer], remark: str) -> list[st
             out.append(f"{name}: too few images for the quantile; each threshold is the maximum.")
         close = int((np.abs(u.iou - layer.stored.cut) < 0.001).sum())
         if close:
-            out.append(f"{name}: {reports.plural(close, 'unit')} within 0.001 of the cut; the count of detectors is that soft.")
+            out.append(
+                f"{name}: {reports.plural(close, 'unit')} within 0.001 of the cut; the count of detectors is that soft."
+            )
     out.append("A label is the best match among the concepts of this data set; it need not be all that a unit does.")
     out.append("No baseline was measured: an IoU above the cut can come about by chance, most easily for textures.")
     if remark:

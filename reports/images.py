@@ -82,14 +82,14 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
     if not count:
         return []
     rows, columns = _samples(maps.shape[1]), _samples(maps.shape[2])
-    height, width = rows + 2, columns + 2
-    field = np.full((count, height, width), -1.0, dtype=np.float32)
+    # Around the samples one ring on the border with the edge repeated, and one that is outside, at the same places.
+    height, width = rows + 4, columns + 4
     with np.errstate(invalid="ignore"):
-        field[:, 1:-1, 1:-1] = upsample(maps, (rows, columns)) - np.asarray(thresholds, np.float32)[:, None, None]
-    field[~np.isfinite(field)] = -1.0
+        values = upsample(maps, (rows, columns)) - np.asarray(thresholds, np.float32)[:, None, None]
+    values[~np.isfinite(values)] = -1.0
+    field = np.pad(values, ((0, 0), (2, 2), (2, 2)), mode="edge")
+    field[:, [0, -1], :] = field[:, :, [0, -1]] = -1.0
     inside = field > 0
-    inside[:, [0, -1], :] = False
-    inside[:, :, [0, -1]] = False
 
     bits = inside.astype(np.int64)
     case = bits[:, :-1, :-1] + 2 * bits[:, :-1, 1:] + 4 * bits[:, 1:, 1:] + 8 * bits[:, 1:, :-1]
@@ -116,7 +116,7 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
     start, stop = start[by], stop[by]
     follow = np.searchsorted(start, stop)
 
-    # Where each edge is crossed, in path units; samples sit at half-pixel centres, the rim on the border itself.
+    # Where each edge is crossed, in path units; samples sit at half-pixel centres, both rings on the border itself.
     across = start >= half
     node = np.where(across, start - half, start)
     i, rest = np.divmod(node, height * width)
@@ -124,11 +124,8 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
     y1, x1 = y0 + across, x0 + ~across
     a, b = field[i, y0, x0], field[i, y1, x1]
     t = a / (a - b)
-    rim0 = (y0 == 0) | (x0 == 0) | (y0 == height - 1) | (x0 == width - 1)
-    rim1 = (y1 == 0) | (x1 == 0) | (y1 == height - 1) | (x1 == width - 1)
-    t = np.where(rim0, 0.0, np.where(rim1, 1.0, t))
-    line_x = np.concatenate([[0.0], (np.arange(columns) + 0.5) * (BOX / columns), [BOX]])
-    line_y = np.concatenate([[0.0], (np.arange(rows) + 0.5) * (BOX / rows), [BOX]])
+    line_x = np.concatenate([[0.0, 0.0], (np.arange(columns) + 0.5) * (BOX / columns), [BOX, BOX]])
+    line_y = np.concatenate([[0.0, 0.0], (np.arange(rows) + 0.5) * (BOX / rows), [BOX, BOX]])
     xs = np.rint(line_x[x0] + t * (line_x[x1] - line_x[x0])).astype(np.int64)
     ys = np.rint(line_y[y0] + t * (line_y[y1] - line_y[y0])).astype(np.int64)
 

@@ -151,27 +151,28 @@ def _encoded(layer: LayerPage, sheets: Sheets, quality: int, source: ImageSource
         yield from waiting
 
 
-def columns(layer: LayerPage, concepts: dict[int, Concept], first: int, stop: int) -> dict[str, Any]:
-    """Columns of the units first <= u < stop for the page's script. IoU is sent only where it is not I / (A + G - I)."""
+def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[Any]]:
+    """Columns for the page's script. IoU is sent only for a layer where it is not I / (A + G - I) throughout."""
     u = layer.units
-    part = slice(first, stop)
-    concept, i, a = (np.asarray(c[part], dtype=np.int64) for c in (u.concept, u.intersection, u.unit_area))
-    out: dict[str, Any] = {
+    concept, i, a = (np.asarray(c, dtype=np.int64) for c in (u.concept, u.intersection, u.unit_area))
+    out: dict[str, list[Any]] = {
         "concept": concept.tolist(),
         "intersection": i.tolist(),
         "area": a.tolist(),
-        "threshold": data.finites(u.threshold[part]),
-        "flags": (u.dead[part] * 1 + u.saturated[part] * 2 + u.nonfinite[part] * 4).tolist(),
+        "threshold": data.finites(u.threshold),
+        "flags": (u.dead * 1 + u.saturated * 2 + (u.nonfinite > 0) * 4).tolist(),
     }
+    if u.nonfinite.any():
+        out["nonfinite"] = u.nonfinite.tolist()
     g = np.array([concepts[int(c)].area if c >= 0 else 0 for c in concept], dtype=np.int64)
     union = a + g - i
     follows = np.where((i > 0) & (union > 0) & (concept >= 0), i / np.maximum(union, 1), 0.0)
-    if not np.array_equal(follows, u.iou[part]):
-        out["iou"] = data.finites(u.iou[part])
+    if not np.array_equal(follows, u.iou):
+        out["iou"] = data.finites(u.iou)
     for name in ("low", "high", "null", "q"):
         column = getattr(u, name)
         if column is not None:
-            out[name] = data.finites(column[part])
+            out[name] = data.finites(column)
     return out
 
 
@@ -187,9 +188,10 @@ def _write_head(
         "categories": list(text.category_order(run.categories)), "hues": hues(run.categories),
     }  # fmt: skip
     out.write(f"{base}layer.js", data.script("layer", meta))
+    sent = columns(layer, concepts)
     for block, first in enumerate(range(0, layer.count, BLOCK)):
-        stop = min(first + BLOCK, layer.count)
-        out.write(f"{base}units-{block}.js", data.script("columns", first, columns(layer, concepts, first, stop)))
+        part = {name: column[first : first + BLOCK] for name, column in sent.items()}
+        out.write(f"{base}units-{block}.js", data.script("columns", first, part))
         files.append(f"units-{block}.js")
     shared = {
         "run": run, "layer": layer, "root": "../../", "px": sheets.px, "names": names, "bars": bars,

@@ -88,7 +88,7 @@ class UnitColumns:
     threshold: np.ndarray = told("activation threshold T; float64 [U], NaN where undefined")
     dead: np.ndarray = told("constant activation; bool [U]")
     saturated: np.ndarray = told("threshold equals the maximum, so that the mask is empty; bool [U]")
-    nonfinite: np.ndarray = told("NaN or infinite activations were met; bool [U]")
+    nonfinite: np.ndarray = told("how many NaN or infinite activations were met; int64 [U]")
     low: np.ndarray | None = told("lower end of the 95 % interval of the IoU; None: the run has none", default=None)
     high: np.ndarray | None = told("upper end of the 95 % interval of the IoU; None: the run has none", default=None)
     null: np.ndarray | None = told("IoU expected by chance; None: the run has no baseline", default=None)

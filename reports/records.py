@@ -23,7 +23,7 @@ def records(
     A record: b best concepts and c best of each category as [label, I, A]; e exemplars as [position, name, activation,
     row, column, outline, heat map, 1 if the image is missing]; h histogram; k thumbnails on the sheet.
     """
-    paths = _paths(cards, thresholds)
+    paths = _paths(cards, thresholds, thumbs if source is not None else 0)
     pixels = np.full((len(cards), thumbs, px, px, 3), 225, dtype=np.uint8) if thumbs and source else None
     out: list[Record] = []
     any_picture = False
@@ -37,7 +37,7 @@ def records(
                 gone = int(thumb is None)
                 pixels[at, place] = images.missing(px) if thumb is None else thumb
                 shown += 1 - gone
-            path, heat = paths[at][place] if x.map is not None else ("", 0)
+            path, heat = paths[at][place]
             exemplars.append([x.position, x.image, finite(x.activation), x.row, x.column, path, heat, gone])
         record: Record = {
             "b": [[s.concept, s.intersection, s.unit_area] for s in card.best[:BEST]],
@@ -52,12 +52,12 @@ def records(
     return out, pixels if any_picture else None
 
 
-def _paths(cards: Sequence[UnitCard], thresholds: np.ndarray) -> list[list[tuple[str, Any]]]:
-    """(outline, heat map) of every exemplar; maps of one shape are traced together."""
+def _paths(cards: Sequence[UnitCard], thresholds: np.ndarray, thumbs: int) -> list[list[tuple[str, Any]]]:
+    """(outline, heat map) of every exemplar that has a picture; maps of one shape are traced together."""
     out: list[list[tuple[str, Any]]] = [[("", 0)] * len(card.exemplars) for card in cards]
     by_shape: dict[tuple[int, ...], list[tuple[int, int]]] = {}
     for at, card in enumerate(cards):
-        for place, x in enumerate(card.exemplars):
+        for place, x in enumerate(card.exemplars[:thumbs]):
             if x.map is not None:
                 by_shape.setdefault(x.map.shape, []).append((at, place))
     for places in by_shape.values():

@@ -51,8 +51,7 @@ def write_run(
     while rows < CHUNK and units > FILES * rows:
         rows *= 2
     rung, notes = _rung(run, source, max_bytes, rows)
-    most = max((len(card.exemplars) for layer in run.layers for card in layer.cards(0, min(CHUNK, layer.count))), default=0)
-    sheets = Sheets(rows, min(rung.thumbs, most) if source is not None else 0, rung.px)
+    sheets = {layer.position: _sheets(layer, rung, rows, source) for layer in run.layers}
     purse = Purse(max_bytes)
     redrawn = kept = 0
     with replaced(out) as new:
@@ -70,7 +69,7 @@ def write_run(
                 kept += layer.count
                 continue
             before = purse.refused
-            write_layer(folder, run, layer, sheets, rung.quality, source, left * 3000 + 200_000, progress)
+            write_layer(folder, run, layer, sheets[layer.position], rung.quality, source, left * 3000 + 200_000, progress)
             if purse.refused == before:
                 folder.write(f"{base}/digest.txt", key + "\n")
             redrawn += layer.count
@@ -88,6 +87,12 @@ def write_run(
                 f"{text.integer(purse.spent)}; allow more with --max-report-bytes"
             )
     return Written(out / "index.html", purse.spent, folder.files, redrawn, kept, tuple(notes))
+
+
+def _sheets(layer: LayerPage, rung: budget.Rung, rows: int, source: ImageSource | None) -> Sheets:
+    """How a layer's thumbnails lie in files: no more columns than its units have exemplars."""
+    most = max((len(card.exemplars) for card in layer.cards(0, min(CHUNK, layer.count))), default=0)
+    return Sheets(rows, min(rung.thumbs, most) if source is not None else 0, rung.px)
 
 
 def _concepts(run: RunPage) -> dict[str, Any]:
@@ -136,7 +141,7 @@ def _rung(run: RunPage, source: ImageSource | None, max_bytes: int, rows: int) -
     if units * best.thumbs * best.px**2 * budget.SURELY + units * 12_000 + 4_000_000 < max_bytes:
         return best, []
     spots = [(layer, first) for layer in run.layers for first in range(0, layer.count, CHUNK)]
-    spots = spots[:: max(len(spots) // 6, 1)][:8]
+    spots = spots[:: max(len(spots) // 4, 1)][:4]
     for rung in budget.LADDER:
         pixel_bytes = other = seen = 0
         for layer, first in spots:
@@ -182,7 +187,9 @@ def _detectors(run: RunPage) -> dict[int, list[tuple[float, int, int]]]:
     return {number: sorted(rows[number]) for number in sorted(rows)}
 
 
-def _concept_pages(folder: Folder, run: RunPage, sheets: Sheets, strips: dict[tuple[int, int], Any]) -> list[Any]:
+def _concept_pages(
+    folder: Folder, run: RunPage, sheets: dict[int, Sheets], strips: dict[tuple[int, int], Any]
+) -> list[Any]:
     """One page per concept with a detector; returns the index entries."""
     concepts = {c.number: c for c in run.concepts}
     layers = {layer.position: layer for layer in run.layers}
@@ -200,7 +207,7 @@ def _concept_pages(folder: Folder, run: RunPage, sheets: Sheets, strips: dict[tu
         cards = []
         for _, position, unit in rows[:CARDS]:
             layer = layers[position]
-            card = plain_card(run, layer, sheets, concepts, unit, strips[position, unit])
+            card = plain_card(run, layer, sheets[position], concepts, unit, strips[position, unit])
             src = f"{folder_of(layer)}/{card.strip.src}" if card.strip.src else ""
             cards.append({"unit": unit, "layer": layer.name, "numbers": card.numbers,
                           "link": f"{folder_of(layer)}/index.html#unit={unit}",
@@ -214,7 +221,7 @@ def _concept_pages(folder: Folder, run: RunPage, sheets: Sheets, strips: dict[tu
         folder.write(
             f"concepts/{number}.html",
             page("concept.html", run=run, concept=concept, name=name, sentence=told, layers=table, cards=cards,
-                 left_out=max(len(rows) - CARDS, 0), root="../", px=sheets.px),
+                 left_out=max(len(rows) - CARDS, 0), root="../", px=sheets[rows[0][1]].px),
         )  # fmt: skip
         index.append({"name": name, "category": concept.category, "units": len(rows), "link": f"concepts/{number}.html"})
     rank = {category: at for at, category in enumerate(text.category_order(run.categories))}

@@ -420,15 +420,16 @@
     pool.forEach((node, k) => { if (details.has(rows[k])) strip(node.lastChild, rows[k]); });
     if (open >= 0) show(open); else write();
   }
-  function listed() {
-    return Array.from(rows, (u) => { const s = label[u]; return {
-      run: meta.id, layer: meta.layer, unit: u, concept: s < 0 ? null : C.name[s], category: s < 0 ? null : C.category[s], iou: iou[u], intersection: cols.intersection[u],
-      unit_area: cols.area[u], concept_area: s < 0 ? 0 : area[u], threshold: cols.threshold[u], rank: 1 }; });
-  }
+  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite".split(",");
+  const listed = () => Array.from(rows, (u) => { // as `dissect query units` gives it
+    const s = label[u], f = cols.flags[u], name = meta.run === meta.id ? null : meta.run;
+    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? cols.nonfinite[u] : 0];
+  });
   function csv() {
     const quote = (v) => v === null ? "" : /[",\r\n]/.test(v) ? `"${String(v).replace(/"/g, '""')}"` : v;
-    return ["run,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank", ...listed().map((r) => Object.values(r).map(quote).join())].join("\r\n") + "\r\n";
+    return [NAMES, ...listed()].map((r) => r.map(quote).join() + "\r\n").join("");
   }
+  const objects = () => JSON.stringify(listed().map((r) => Object.fromEntries(r.map((v, k) => [NAMES[k], v]))), null, 1) + "\n";
   function drawing() { // the figure as a file of its own, with the colours that it has here
     const from = $("bars").querySelector("svg"), copy = from.cloneNode(true), style = [...from.querySelectorAll("*")].map((e) => getComputedStyle(e));
     copy.querySelectorAll("*").forEach((e, k) => {
@@ -437,7 +438,7 @@
     });
     return new XMLSerializer().serializeToString(copy) + "\n";
   }
-  const FILES = { csv: ["text/csv", csv], json: ["application/json", () => JSON.stringify(listed(), null, 1) + "\n"], svg: ["image/svg+xml", drawing] };
+  const FILES = { csv: ["text/csv", csv], json: ["application/json", objects], svg: ["image/svg+xml", drawing] };
   function save(kind) {
     const a = el("a", { href: URL.createObjectURL(new Blob([FILES[kind][1]()], { type: FILES[kind][0] })), download: `${meta.run}-${meta.layer}.${kind}` });
     a.click();

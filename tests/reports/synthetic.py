@@ -66,7 +66,7 @@ class Pictures:
 
 def layer(
     units: int, position: int = 0, name: str = "layer4", known: tuple[Concept, ...] = (), seed: int = 0,
-    size: tuple[int, int] = (7, 7), exemplars: int = 10, baseline: bool = False, histogram: bool = False,
+    size: tuple[int, int] = (7, 7), exemplars: int = 4, baseline: bool = False, histogram: bool = False,
     positions: int = 400,
 ) -> LayerPage:  # fmt: skip
     """A layer whose IoU follow from its integers; every 37th unit is dead, 41st saturated, 43rd not finite."""
@@ -87,7 +87,7 @@ def layer(
     odd: dict[str, Any] = {}
     if baseline:
         odd = {"low": iou * 0.9, "high": iou * 1.12, "null": np.minimum(iou, 0.012), "q": np.where(iou > 0.05, 0.01, 0.3)}
-    columns = UnitColumns(label, i, a, iou, threshold, dead, saturated, nonfinite, **odd)
+    columns = UnitColumns(label, i, a, iou, threshold, dead, saturated, 5 * nonfinite, **odd)
     y, x = np.mgrid[0 : size[0], 0 : size[1]]
 
     def cards(first: int, stop: int) -> list[UnitCard]:

@@ -1,0 +1,67 @@
+"""The published order against a plain sort, and the figure's layout."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from reports import charts, order, text
+from reports.pages import Concept
+from tests.reports import synthetic
+
+CONCEPTS = {c.number: c for c in synthetic.concepts()}
+
+
+def slow_bars(label: list[int], iou: list[float], cut: float) -> list[tuple[int, int, float]]:
+    rows: dict[int, list[float]] = {}
+    for c, v in zip(label, iou):
+        if c >= 0 and v > cut:
+            rows.setdefault(c, []).append(v)
+    rank = ["object", "scene", "part", "material", "texture", "color"]
+    keyed = [(rank.index(CONCEPTS[c].category), -len(v), -max(v), c) for c, v in rows.items()]
+    return [(c, -n, -best) for _, n, best, c in sorted(keyed)]
+
+
+@given(st.lists(st.tuples(st.sampled_from([-1, *CONCEPTS]), st.sampled_from([0.0, 0.02, 0.04, 0.05, 0.3])), max_size=60))
+@settings(max_examples=100, deadline=None)
+def test_bars_and_units_in_published_order(units: list[tuple[int, float]]) -> None:
+    label = np.array([c for c, _ in units], np.int64)
+    iou = np.array([0.0 if c < 0 else v for c, v in units])
+    bars = order.bars(label, iou, 0.04, CONCEPTS, synthetic.CATEGORIES)
+    assert [(b.concept.number, b.units, b.best) for b in bars] == slow_bars(label.tolist(), iou.tolist(), 0.04)
+    place = [b.concept.number for b in bars]
+    key = lambda u: (place.index(label[u]) if label[u] >= 0 and iou[u] > 0.04 else len(place), -iou[u], u)  # noqa: E731
+    assert order.published(label, iou, 0.04, bars).tolist() == sorted(range(len(units)), key=key)
+
+
+def test_a_unit_at_the_cut_is_no_detector() -> None:
+    assert not order.detectors(np.array([1]), np.array([0.04]), 0.04)[0]
+
+
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=300), st.integers(560, 1400))
+@settings(max_examples=60, deadline=None)
+def test_chart_keeps_every_bar_inside_and_apart(counts: list[int], width: int) -> None:
+    kinds = synthetic.CATEGORIES
+    bars = [
+        order.Bar(Concept(n, "x" * (1 + n % 40), kinds[n * len(kinds) // len(counts)], 1), c, 0.1) for n, c in enumerate(counts)
+    ]
+    names = {b.concept.number: b.concept.name for b in bars}
+    chart = charts.bar_chart(bars, dict.fromkeys(kinds, 0), names, width)
+    drawn = [c for band in chart.bands for c in band.columns]
+    assert [c.bar for c in drawn] == bars[: charts.MOST]
+    assert chart.left_out == max(len(bars) - charts.MOST, 0)
+    assert all(0 <= c.x and c.x + chart.pitch - 4 <= width and c.y + 126 <= chart.height for c in drawn)
+    assert all(b.x - a.x >= chart.pitch or b.y > a.y for a, b in zip(drawn, drawn[1:]))
+    assert max(c.height for c in drawn) == charts.RISE
+
+
+def test_text() -> None:
+    assert [text.integer(v) for v in (0, 9999, 10000, -1234567)] == ["0", "9999", "10\u202f000", "-1\u202f234\u202f567"]
+    assert text.shown("street-s", "scene") == "street"
+    assert text.shown("red-c", "color") == "red"
+    assert text.shown("t-s", "object") == "t-s"
+    assert text.shown("-s", "scene") == "-s"
+    assert text.slug("../../etc/passwd") == "etc-passwd"
+    assert text.slug("..") == "x"
+    assert text.slug("") == "x"
+    assert text.slug("features.18.1") == "features.18.1"
+    assert text.category_order(("color", "mood", "object")) == ("object", "color", "mood")
