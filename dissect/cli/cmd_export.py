@@ -60,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
             columns, rows = export.thresholds(store, found, args.layer)
         else:
             columns, rows = export.table(store, found, args.table, args.layer)
-        print_rows(args, columns, rows)
+        print_rows(args, columns, rows, metadata=export.metadata(found))
     return 0

@@ -57,9 +57,14 @@ def add_format(parser: argparse.ArgumentParser) -> None:
 
 
 def print_rows(
-    args: argparse.Namespace, columns: Sequence[str], rows: Iterable[Sequence[Any]], shown: Sequence[str] | None = None
+    args: argparse.Namespace,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    shown: Sequence[str] | None = None,
+    metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write rows as the options of `add_format` say; tables for eyes keep to the columns `shown`.
+    """Write rows as the options of `add_format` say; tables for eyes keep to the columns `shown`, Parquet and Arrow
+    files carry the metadata.
 
     Raises SpecError for a missing extra or a file that cannot be written, SpaceError on a full disk.
     """
@@ -68,10 +73,10 @@ def print_rows(
     if args.format in ("table", "markdown"):
         columns, rows = _for_eyes(columns, rows, shown)
     if args.output is None:
-        formats.write(sys.stdout, args.format, columns, rows, args.excel_safe, terminal=sys.stdout.isatty())
+        formats.write(sys.stdout, args.format, columns, rows, args.excel_safe, sys.stdout.isatty(), metadata)
         return
     with replacing(args.output) as stream:
-        formats.write(stream, args.format, columns, rows, args.excel_safe)
+        formats.write(stream, args.format, columns, rows, args.excel_safe, metadata=metadata)
 
 
 def _for_eyes(

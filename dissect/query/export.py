@@ -1,5 +1,6 @@
 """Runs as files for other tools: the published CSV, plain tables, thresholds."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,13 @@ LAYER_COLUMNS = (
 )  # fmt: skip
 
 Table = tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]
+
+
+def metadata(run: RunRecord) -> dict[str, str]:
+    """What a Parquet or Arrow file says of its origin."""
+    facts = ("id", "name", "model", "weights_sha256", "convention", "data_name", "data_fingerprint", "code_version")
+    found = {f"dissect.{name}": str(getattr(run, name) or "") for name in facts}
+    return found | {"dissect.spec": json.dumps(dict(run.spec), sort_keys=True)}
 
 
 def one_layer(store: Store, run: RunRecord, name: str | None) -> StoredLayer:

@@ -42,12 +42,13 @@ def write(
     rows: Iterable[Row],
     excel_safe: bool = False,
     terminal: bool = False,
+    metadata: dict[str, str] | None = None,
 ) -> None:
-    """Write rows to a text stream (binary formats to its `buffer`). `terminal` has csv and tsv write control
-    characters out as well. Raises SpecError for an unknown format or a missing extra."""
+    """Write rows to a text stream (binary formats to its `buffer`, with their metadata). `terminal` has csv and tsv
+    write control characters out as well. Raises SpecError for an unknown format or a missing extra."""
     if kind in BINARY_FORMATS:
         stream.flush()
-        write_binary(stream.buffer, kind, columns, rows)  # type: ignore[attr-defined]
+        write_binary(stream.buffer, kind, columns, rows, metadata)  # type: ignore[attr-defined]
     elif kind in ("csv", "tsv"):
         _write_separated(stream, "," if kind == "csv" else "\t", columns, rows, excel_safe, terminal)
     elif kind in _WRITERS:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 
 from dissect.store.store import Store
 
-STEPS = 2_000  # virtual machine instructions between two looks at the clock
+STEPS = 200  # virtual machine instructions between two looks at the clock
 
 
 @contextmanager

@@ -22,6 +22,7 @@ from dissect.store.store import Store
 SECONDS = 1.0
 ROWS = 1_000
 _LENGTH = 1_000_000  # longest string or blob in bytes
+_TRIMMED = 200  # characters that trim takes off
 _ALLOWED = {sqlite3.SQLITE_SELECT, sqlite3.SQLITE_READ, sqlite3.SQLITE_FUNCTION, sqlite3.SQLITE_RECURSIVE}
 _REFUSED = {"load_extension", "readfile", "writefile", "edit", "fts3_tokenizer", "randomblob", "zeroblob", "sqlite_log"}
 _BEGINNINGS = ("select", "with", "values")
@@ -133,38 +134,29 @@ def _replace(text: Any, old: Any, new: Any) -> str | None:
     whole, gone, come = _text(text), _text(old), _text(new)
     if not gone:
         return whole
-    if len(whole) + whole.count(gone) * len(come) > _LENGTH:
+    if len(whole) + whole.count(gone) * (len(come) - len(gone)) > _LENGTH:
         raise ValueError("string too long")
     return whole.replace(gone, come)
 
 
-def _ends(text: Any, characters: Any) -> tuple[str, int, int]:
-    """The text and where its first and last character stand that are not among `characters`."""
-    whole, known = _text(text), set(_text(characters))
-    first = next((i for i, character in enumerate(whole) if character not in known), len(whole))
-    last = next((i for i in range(len(whole), first, -1) if whole[i - 1] not in known), first)
-    return whole, first, last
+def _characters(value: Any) -> str:
+    """The distinct characters to trim: few, because the time is text times characters."""
+    found = "".join(set(_text(value)))
+    if len(found) > _TRIMMED:
+        raise ValueError("too many characters to trim")
+    return found
 
 
 def _trim(text: Any, characters: Any = " ") -> str | None:
-    if text is None or characters is None:
-        return None
-    whole, first, last = _ends(text, characters)
-    return whole[first:last]
+    return None if text is None or characters is None else _text(text).strip(_characters(characters))
 
 
 def _ltrim(text: Any, characters: Any = " ") -> str | None:
-    if text is None or characters is None:
-        return None
-    whole, first, _ = _ends(text, characters)
-    return whole[first:]
+    return None if text is None or characters is None else _text(text).lstrip(_characters(characters))
 
 
 def _rtrim(text: Any, characters: Any = " ") -> str | None:
-    if text is None or characters is None:
-        return None
-    whole, _, last = _ends(text, characters)
-    return whole[:last]
+    return None if text is None or characters is None else _text(text).rstrip(_characters(characters))
 
 
 def _on_server(store: Store, statement: str, seconds: float, rows: int) -> Table:
