@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,16 +54,10 @@ def _inflated(stream: zlib._Decompress, data: bytes, most: int) -> int:
     return found
 
 
-def check_png(data: bytes) -> None:
-    """Walk the chunks, check every CRC up to IEND, and that the pixels are all there. Raises DecodeError.
-
-    Pillow looks at neither: it takes a file whose pixels end early and leaves the rest black.
-    """
+def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
+    """Kind, start and stop of each PNG chunk up to IEND. Raises DecodeError for a wrong CRC or a cut file."""
     end = len(data)
     at = 8
-    wanted = -1
-    found = 0
-    stream = zlib.decompressobj()
     while True:
         if at + 12 > end:
             raise DecodeError("PNG is cut short")
@@ -73,18 +68,33 @@ def check_png(data: bytes) -> None:
         if zlib.crc32(data[at + 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big"):
             raise DecodeError("PNG chunk fails its checksum")
         kind = data[at + 4 : at + 8]
-        if kind == b"IHDR" and length == 13:
-            wanted = _png_bytes(data[at + 8 : stop])
-        elif kind == b"IDAT" and found < wanted:
-            try:
-                found += _inflated(stream, data[at + 8 : stop], wanted - found)
-            except zlib.error as error:
-                raise DecodeError(f"PNG pixels cannot be inflated ({error})") from None
-        elif kind == b"IEND":
-            if found < wanted or wanted < 0:
-                raise DecodeError("PNG has fewer pixels than its header says")
+        yield kind, at + 8, stop
+        if kind == b"IEND":
             return
         at = stop + 4
+
+
+def check_png(data: bytes) -> None:
+    """Every chunk must be there and pass its CRC (Pillow looks at few of them). Raises DecodeError."""
+    for _ in _chunks(data):
+        pass
+
+
+def check_png_pixels(data: bytes) -> None:
+    """The pixels must all be there: Pillow takes a file that ends early and leaves the rest 0. Raises DecodeError."""
+    wanted = -1
+    found = 0
+    stream = zlib.decompressobj()
+    for kind, start, stop in _chunks(data):
+        if kind == b"IHDR" and stop - start == 13:
+            wanted = _png_bytes(data[start:stop])
+        elif kind == b"IDAT" and found < wanted:
+            try:
+                found += _inflated(stream, data[start:stop], wanted - found)
+            except zlib.error as error:
+                raise DecodeError(f"PNG pixels cannot be inflated ({error})") from None
+    if found < wanted or wanted < 0:
+        raise DecodeError("PNG has fewer pixels than its header says")
 
 
 def check_jpeg(data: bytes) -> None:
@@ -142,10 +152,18 @@ def open_picture(
     return image
 
 
-def _load(image: Image.Image, mode: str) -> Image.Image:
+def _decoded(image: Image.Image, data: bytes) -> None:
+    """Decode in place, and see that all pixels came. Raises DecodeError, and what Pillow raises."""
+    image.load()
+    # Rows come in order: if the last pixel is not 0, all are there, and the second inflation is saved.
+    if image.format == "PNG" and not np.any(image.getpixel((image.width - 1, image.height - 1))):
+        check_png_pixels(data)
+
+
+def _load(image: Image.Image, mode: str, data: bytes) -> Image.Image:
     """Decode and convert to `mode`. Raises DecodeError."""
     try:
-        image.load()
+        _decoded(image, data)
         if image.mode == mode:
             return image
         if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
@@ -168,7 +186,7 @@ def pixels(
     `expected` is the (h, w) that the file must have; it is compared before anything is decoded. `size` squashes
     the picture to (h, w), bilinear with Pillow's antialiasing. Raises DecodeError.
     """
-    image = _load(open_picture(data, expected=expected), "RGB")
+    image = _load(open_picture(data, expected=expected), "RGB", data)
     if size is not None and size != (image.height, image.width):
         image = image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
@@ -185,7 +203,7 @@ def label_plane(data: bytes, expected: tuple[int, int] | None = None) -> NDArray
     if image.mode != "RGB" or data[24] != 8 or "transparency" in image.info:
         raise DecodeError(f"label plane is a PNG of kind {image.mode} ({data[24]} bits); expected 8-bit RGB")
     # As RGBX each pixel is four bytes, of which the first two, little-endian, are R + 256 G.
-    raw = _load(image, "RGB").tobytes("raw", "RGBX")
+    raw = _load(image, "RGB", data).tobytes("raw", "RGBX")
     return np.frombuffer(raw, "<u2")[::2].reshape(image.height, image.width).astype(np.uint16)
 
 
@@ -198,9 +216,9 @@ def mask(data: bytes) -> NDArray[np.integer]:
     if image.mode not in ("L", "P", "1", "RGB", "I") and not image.mode.startswith("I;16"):
         raise DecodeError(f"mask is a picture of kind {image.mode}; expected grey, palette or RGB")
     try:
-        image.load()
+        _decoded(image, data)
         array = np.asarray(image)
-    except MemoryError:
+    except (MemoryError, DecodeError):
         raise
     except Exception as error:  # see open_picture
         raise DecodeError(f"cannot be decoded ({error or type(error).__name__})") from None
@@ -209,7 +227,7 @@ def mask(data: bytes) -> NDArray[np.integer]:
 
 def turned(data: bytes) -> NDArray[np.uint8]:
     """Like `pixels`, with the EXIF turn applied. Raises DecodeError."""
-    image = ImageOps.exif_transpose(_load(open_picture(data), "RGB"))
+    image = ImageOps.exif_transpose(_load(open_picture(data), "RGB", data))
     return np.frombuffer(image.tobytes(), np.uint8).reshape(image.height, image.width, 3)
 
 
