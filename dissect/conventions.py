@@ -26,7 +26,9 @@ class Convention:
     anchor, border: where map nodes stand among label pixels, and what lies outside the outermost ones.
     area: in which images a unit's mask counts towards the area of a category.
     unite: a pixel belongs to a label once, whichever planes carry it (False: once for each plane).
-    label_zero: label 0 competes as if it were a concept.
+
+    Label 0 never competes. In the files of the original it does, and surfaces as an empty texture label; that leak is
+    read by the importer of published files and not reproduced in new runs.
     """
 
     name: str
@@ -36,7 +38,6 @@ class Convention:
     border: Literal["edge", "zero"]
     area: int
     unite: bool
-    label_zero: bool
     quantile: float
     cut: float
     source: str
@@ -50,19 +51,24 @@ class Convention:
         level = Fraction(round(1000 * q), 999)
         return level * (n - 1)
 
+    def places(self, map_size: tuple[int, int], label_size: tuple[int, int]) -> int:
+        """Activations of a unit in one image that the quantile runs over."""
+        height, width = map_size if self.values == "map" else label_size
+        return height * width
+
     def axes(
         self, map_size: tuple[int, int], label_size: tuple[int, int]
     ) -> tuple[upsample.AxisTable, upsample.AxisTable]:
-        """Row and column tables for maps of map_size; with a zero border the maps are one node wider on each side."""
+        """Row and column tables for map_size; with a zero border the maps are one node wider on each side."""
         rows, columns = (self._axis(s, t) for s, t in zip(map_size, label_size))
         return rows, columns
 
     def _axis(self, sources: int, targets: int) -> upsample.AxisTable:
         if self.anchor == "field":
-            # NetDissect's torch wrapper takes the stride for the receptive field: node i at (s // 2 + i s) / 2 with
-            # s = input // map and input = 2 x label size.
-            step = max(1, 2 * targets // sources)
-            return upsample.anchored(sources, targets, first=step // 2 / 2, step=step / 2)
+            # NetDissect's torch wrapper takes the stride s = input // map for the receptive field, with input twice
+            # the label size, and integer division throughout: nodes stand at (s // 2) // 2 + i (s // 2).
+            stride = 2 * targets // sources
+            return upsample.anchored(sources, targets, first=stride // 2 // 2, step=max(1, stride // 2))
         if self.border == "zero":
             # One ring of zeros around the map: node -1 stands one step before node 0 of the half-pixel grid.
             step = targets / sources
@@ -76,26 +82,16 @@ class Convention:
 
 
 EXACT = Convention(
-    "exact", "order", "map", "half_pixel", "edge", IMAGE_HOLDS, True, False, 0.005, 0.04, "ARCHITECTURE.md, The method"
+    "exact", "order", "map", "half_pixel", "edge", IMAGE_HOLDS, True, 0.005, 0.04, "ARCHITECTURE.md, The method"
 )
 NETDISSECT = Convention(
-    "netdissect", "percentile", "map", "field", "edge", IMAGE_HOLDS, False, True, 0.005, 0.04, "Bau et al., CVPR 2017"
+    "netdissect", "percentile", "map", "field", "edge", IMAGE_HOLDS, False, 0.005, 0.04, "Bau et al., CVPR 2017"
 )
 LITE = Convention(
-    "lite", "percentile", "map", "half_pixel", "edge", MASK_TOUCHES, False, False, 0.005, 0.04, "NetDissect-Lite, 2018"
+    "lite", "percentile", "map", "half_pixel", "edge", MASK_TOUCHES, False, 0.005, 0.04, "NetDissect-Lite, 2018"
 )
 DISSECT2020 = Convention(
-    "dissect2020",
-    "order",
-    "labels",
-    "half_pixel",
-    "zero",
-    EVERY_IMAGE,
-    True,
-    False,
-    0.01,
-    0.04,
-    "Bau et al., PNAS 2020",
+    "dissect2020", "order", "labels", "half_pixel", "zero", EVERY_IMAGE, True, 0.01, 0.04, "Bau et al., PNAS 2020"
 )
 
 CONVENTIONS = {convention.name: convention for convention in (EXACT, NETDISSECT, LITE, DISSECT2020)}

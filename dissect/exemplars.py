@@ -58,6 +58,9 @@ class ExemplarMaps:
         value = np.maximum(chunk.node_value.cpu().numpy()[nodes], np.repeat(self._floor[unit], counts))
         self.maps.reshape(-1, self._size[0] * self._size[1])[np.repeat(target, counts), place[nodes]] = value
 
-    def result(self) -> Exemplars:
+    def result(self, ring: int = 0) -> Exemplars:
+        """What was collected; `ring` nodes that a convention put around the maps are taken off."""
         units, slots = self.image.shape
-        return Exemplars(self.value, self.image, self.place, self.maps.reshape(units, slots, *self._size))
+        maps = self.maps.reshape(units, slots, *self._size)
+        height, width = self._size
+        return Exemplars(self.value, self.image, self.place, maps[:, :, ring : height - ring, ring : width - ring])

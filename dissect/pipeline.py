@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 import broden
-from dissect import checkpoint, conventions, thresholds
+from dissect import checkpoint, conventions, reference, thresholds
 from dissect.candidates import CandidateStore, Chunk, Gatherer
 from dissect.errors import DissectError, SpaceError, SpecError
 from dissect.exemplars import ExemplarMaps, Exemplars
@@ -66,7 +66,8 @@ class LayerResult:
     """Counts and statistics of one layer: U units, L labels, K categories, E exemplars.
 
     intersection [U, L], area [U, K], mask [U] int64; threshold, low, high, mean, std [U]; nonfinite [U] int64 (how
-    many values); n activations per unit, of which k lie above the threshold.
+    many values); n values per unit that the quantile ran over, of which k lie above the
+    threshold.
     """
 
     layer: str
@@ -134,10 +135,12 @@ class Result:
 
 @dataclass
 class _Work:
-    """One part while it is being worked on."""
+    """One part while it is being worked on. `levels` holds the tails that thresholds are read from: those of the maps,
+    or those of the maps upsampled to label size where the convention says so."""
 
     part: Part
     scan: LayerScan
+    levels: LayerScan
     store: CandidateStore
 
 
@@ -160,7 +163,9 @@ def dissect(
     with Forward(module, method.layers, method.mean, method.std, resources.device, method.dtype) as forward:
         shapes = forward.shapes(_image_size(data, method))
         convention = conventions.get(method.convention)
-        plan = make_plan(shapes, len(data), convention, method.quantile, method.exemplars, resources.memory)
+        plan = make_plan(
+            shapes, data.label_size, len(data), convention, method.quantile, method.exemplars, resources.memory
+        )
         announce(plan.sentence())
         return _Run(data, method, resources, forward, plan, announce).result()
 
@@ -214,16 +219,20 @@ class _Run:
 
     def _begin(self, number: int, index: int, part: Part) -> _Work:
         share = len(self.plan.passes[number])
-        scan = LayerScan(
-            part.units, part.keep, self.method.exemplars, BLOCKS, part.height * part.width, self.resources.device
-        )
+        device = self.resources.device
+        places = part.height * part.width
+        if self.convention.values == "map":
+            scan = levels = LayerScan(part.units, part.keep, self.method.exemplars, BLOCKS, places, device)
+        else:
+            scan = LayerScan(part.units, 1, self.method.exemplars, BLOCKS, places, device)
+            levels = LayerScan(part.units, part.keep, 0, BLOCKS, part.places, device)
         store = CandidateStore(
-            Gatherer(*self._node_size(part), self.resources.device),
+            Gatherer(*self._node_size(part), device),
             self.plan.candidate_bytes // share,
             self.resources.disk // share,
             self.resources.folder / f"{number}-{index}",
         )
-        return _Work(part, scan, store)
+        return _Work(part, scan, levels, store)
 
     def _node_size(self, part: Part) -> tuple[int, int]:
         ring = 2 if self.convention.pads else 0
@@ -263,11 +272,22 @@ class _Run:
     def _measure_part(self, item: _Work, maps: torch.Tensor, valid: torch.Tensor, first_image: int) -> None:
         part = item.part
         values = maps[..., part.first : part.last].contiguous()
-        flat = values.flatten(1, 2)
-        peak = item.scan.update(flat, valid, first_image, first_image // self.block)
-        item.store.put(
-            first_image // self.method.batch_size, self._gather(item, values, peak, item.scan.bound), item.scan.bound
-        )
+        block = first_image // self.block
+        peak = item.scan.update(values.flatten(1, 2), valid, first_image, block)
+        if item.levels is not item.scan:
+            for i in range(len(values)):  # one image at a time: maps of label size are large
+                item.levels.update(self._upsampled(item, values[i : i + 1]), valid[i : i + 1], first_image + i, block)
+        bound = item.levels.bound
+        item.store.put(first_image // self.method.batch_size, self._gather(item, values, peak, bound), bound)
+
+    def _upsampled(self, item: _Work, values: torch.Tensor) -> torch.Tensor:
+        """maps [1, h, w, U] -> [1, H * W, U] under the convention's anchoring and border."""
+        part = item.part
+        rows, columns = self.convention.axes((part.height, part.width), self.data.label_size)
+        nodes = conventions.pad_ring(values) if self.convention.pads else values
+        tables = (rows.node, rows.t, columns.node, columns.t)
+        dense = reference.upsample(nodes.permute(0, 3, 1, 2), *(table.to(nodes.device) for table in tables))
+        return dense.flatten(2).transpose(1, 2).contiguous()
 
     def _gather(self, item: _Work, values: torch.Tensor, peak: torch.Tensor, bound: torch.Tensor) -> Chunk:
         if self.convention.pads:
@@ -279,9 +299,7 @@ class _Run:
     def _count(self, work: list[_Work]) -> list[LayerResult]:
         used = int(self.valid.sum())
         found = [
-            thresholds.select(
-                item.scan, self.convention, self.method.quantile, used * item.part.height * item.part.width
-            )
+            thresholds.select(item.levels, self.convention, self.method.quantile, used * item.part.places)
             for item in work
         ]
         packer = LabelPacker(self.primary.numpy(), self.data.label_size, self.convention.unite)
@@ -315,10 +333,10 @@ class _Run:
         progress.close()
         if self.totals is None:
             self.totals = packer.totals
-            if not self.convention.label_zero:
-                self.totals.area[0] = self.totals.images[0] = 0
+            self.totals.area[0] = self.totals.images[0] = 0
+        ring = 1 if self.convention.pads else 0
         return [
-            self._finish(item, at, count, collected.result())
+            self._finish(item, at, count, collected.result(ring))
             for item, at, count, collected in zip(work, found, counts, maps)
         ]
 
@@ -392,13 +410,13 @@ class _Run:
         scan, part = item.scan, item.part
         nonfinite = scan.nonfinite.cpu()
         counts.clear(nonfinite > 0)
-        if not self.convention.label_zero:
-            counts.intersection[:, 0] = 0
+        counts.intersection[:, 0] = 0
         moments = scan.moments.cpu().numpy()
         total = np.zeros(moments.shape[1:])
         for block in moments:
             total += block
-        count = np.maximum(at.n - nonfinite.numpy(), 1)
+        values = int(self.valid.sum()) * part.height * part.width
+        count = np.maximum(values - nonfinite.numpy(), 1)
         mean = total[:, 0] / count
         spread = np.sqrt(np.maximum(total[:, 1] / count - mean * mean, 0))
         return LayerResult(
@@ -426,7 +444,8 @@ class _Run:
         for i, item in enumerate(work):
             item.store.persist()
             indices.append(item.store.index())
-            arrays |= {f"{i}/{name}": value for name, value in item.scan.state().items()}
+            for kind, scan in _scans(item):
+                arrays |= {f"{i}/{kind}/{name}": value for name, value in scan.state().items()}
         faults = [list(fault) for fault in self.faults.values()]
         checkpoint.save(
             self._state_file,
@@ -444,9 +463,15 @@ class _Run:
         self.valid = state.arrays["valid"]
         self.faults = {fault[0]: broden.Fault(*fault) for fault in state.meta["faults"]}  # type: ignore[attr-defined]
         for i, item in enumerate(work):
-            item.scan.restore({name: state.arrays[f"{i}/{name}"] for name in LayerScan.NAMES})
+            for kind, scan in _scans(item):
+                scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.NAMES})
             item.store.restore(state.meta["stores"][i], -(-done // self.method.batch_size))  # type: ignore[index]
         return done
+
+
+def _scans(item: _Work) -> list[tuple[str, LayerScan]]:
+    """The scans of a part that a checkpoint holds."""
+    return [("maps", item.scan)] + ([("levels", item.levels)] if item.levels is not item.scan else [])
 
 
 def _images(batch: broden.Batch) -> np.ndarray:

@@ -18,13 +18,15 @@ LABEL_SHARE, SCAN_SHARE = 8, 2  # one part in 8 of the budget caches labels, at 
 
 @dataclass(frozen=True)
 class Part:
-    """Units first..last of one layer, worked on in one pass. height, width: map size; keep: tail length."""
+    """Units first..last of one layer, worked on in one pass. height, width: map size; places: values of a unit in one
+    image that the quantile runs over; keep: tail length."""
 
     layer: str
     first: int
     last: int
     height: int
     width: int
+    places: int
     keep: int
 
     @property
@@ -52,6 +54,7 @@ class Plan:
 
 def make_plan(
     shapes: Mapping[str, tuple[int, int, int]],
+    label_size: tuple[int, int],
     images: int,
     convention: Convention,
     quantile: float,
@@ -63,8 +66,9 @@ def make_plan(
     passes: list[list[Part]] = [[]]
     used, peak = 0, 0
     for layer, (height, width, units) in shapes.items():
-        keep = tail_length(convention, quantile, images * height * width)
-        each = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, height * width)
+        places = convention.places((height, width), label_size)
+        keep = tail_length(convention, quantile, images * places)
+        each = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places)
         if each > room:
             raise SpaceError(
                 f"layer {layer!r} needs {size(each)} for the tail of one unit "
@@ -78,7 +82,7 @@ def make_plan(
                 passes.append([])
                 used = 0
                 continue
-            passes[-1].append(Part(layer, first, first + count, height, width, keep))
+            passes[-1].append(Part(layer, first, first + count, height, width, places, keep))
             used += count * each
             peak = max(peak, used)
             first += count
