@@ -240,22 +240,51 @@ def nearest_on_plane(w: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tens
 
 
 def _polish(problem: _Problem, rounds: int) -> None:
-    """From the best point of each row: the nearest point of the linearised boundary, again and again, then straight
-    back towards the original as far as the class holds. Only improvements are kept."""
-    loss = _margin(problem.targets)
+    """Three starts for each row: its best point, its original, and where gradient steps in a ball of that norm lead.
+    From each: step towards the nearest point of the linearised boundary, then along the ray from the original to the
+    true boundary; ever smaller steps. At last straight back as far as the class holds. Only improvements are kept."""
     rows = torch.isfinite(problem.norm).nonzero()[:, 0]
     if not len(rows):
         return
+    loss = _margin(problem.targets)
     x0 = problem.x0[rows]
-    x = problem.best[rows].clone()
-    for _ in range(rounds):
-        margin, gradient, _ = problem.with_gradient(x, rows, loss)
-        # Aimed a hair inside, or rounding leaves half of the points on the wrong side.
-        depth = (gradient * (x - x0)).sum(1) - margin - 1e-4 * margin.abs() - 1e-6
-        nearest = x0 + nearest_on_plane(gradient, depth, -x0, 1 - x0)
-        x = (x + 0.7 * (nearest - x)).clamp(0, 1)
-        problem.succeeds(nearest.clamp(0, 1), rows)
+    for start in (problem.best[rows].clone(), x0.clone(), _in_ball(problem, rows, problem.norm[rows], rounds)):
+        x = start
+        for number in range(rounds):
+            margin, gradient, _ = problem.with_gradient(x, rows, loss)
+            depth = (gradient * (x - x0)).sum(1) - margin
+            nearest = x0 + nearest_on_plane(gradient, depth, -x0, 1 - x0)
+            x = _to_boundary(problem, rows, x + 0.8 * 0.9**number * (nearest - x))
     _retreat(problem, rows)
+
+
+def _in_ball(problem: _Problem, rows: Tensor, radius: Tensor, steps: int) -> Tensor:
+    """Normalised gradient steps on the cross-entropy inside a ball about the originals and the box."""
+    loss = _cross_entropy(problem.targets)
+    x0 = problem.x0[rows]
+    x = x0.clone()
+    for _ in range(steps):
+        _, gradient, _ = problem.with_gradient(x, rows, loss)
+        x = _ball_step(x, x0, gradient, 2.5 / steps * radius, radius)
+    return x
+
+
+def _ball_step(x: Tensor, x0: Tensor, gradient: Tensor, length: Tensor, radius: Tensor) -> Tensor:
+    """One step of `length` [b] against the gradient, back into the ball of `radius` [b] about x0 and into the box."""
+    r = x - gradient * (length / gradient.norm(dim=1).clamp(min=1e-30))[:, None] - x0
+    return (x0 + r * (radius / r.norm(dim=1).clamp(min=1e-30)).clamp(max=1)[:, None]).clamp(0, 1)
+
+
+def _to_boundary(problem: _Problem, rows: Tensor, x: Tensor, rounds: int = 4) -> Tensor:
+    """The point on the ray from the original through x, at 0.95 to 1.1 of its length, where the class begins to hold,
+    as far as a few bisections find it: each is a candidate for the best."""
+    x0 = problem.x0[rows]
+    short, long = torch.full_like(x0[:, 0], 0.95), torch.full_like(x0[:, 0], 1.1)
+    for _ in range(rounds):
+        middle = (short + long) / 2
+        won = problem.succeeds((x0 + middle[:, None] * (x - x0)).clamp(0, 1), rows)
+        short, long = torch.where(won, short, middle), torch.where(won, middle, long)
+    return (x0 + long[:, None] * (x - x0)).clamp(0, 1)
 
 
 def _retreat(problem: _Problem, rows: Tensor, rounds: int = 12) -> None:
@@ -287,9 +316,7 @@ def pgd_minimal(network: Network, originals: Tensor, targets: Tensor, budget: in
         for _ in range(steps):
             _, gradient, won = problem.with_gradient(x, rows, loss)
             won_any |= won
-            r = x - gradient * (2.5 / steps * radius / gradient.norm(dim=1).clamp(min=1e-30))[:, None] - problem.x0
-            r = r * (radius / r.norm(dim=1).clamp(min=1e-30)).clamp(max=1)[:, None]
-            x = (problem.x0 + r).clamp(0, 1)
+            x = _ball_step(x, problem.x0, gradient, 2.5 / steps * radius, radius)
         top = torch.where(won_any, torch.minimum(radius, problem.norm), top)
         bottom = torch.where(won_any, bottom, radius)
         radius = (bottom + top) / 2

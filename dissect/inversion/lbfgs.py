@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 ARMIJO = 1e-4
-TRIALS = 20
+ROUNDING = 10  # a step that gains less than so many units in the last place is no progress
+TRIALS = 12
 
 # x [b, n] and the numbers of its rows in the batch [b] -> energies [b], gradients [b, n].
 Energy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
@@ -90,8 +91,8 @@ def minimise(
 ) -> Minimum:
     """Minimise each row of start [B, n] inside [lower, upper] (which broadcast to it).
 
-    A row ends when its projected gradient is below `tolerance` in every variable, when no step lowers it, or after
-    `iterations`. The energies of a row never rise, and no point outside the box is ever evaluated.
+    A row ends when its projected gradient is below `tolerance` in every variable, when steps lower it by no more than
+    rounding, or after `iterations`. The energies of a row never rise, and no point outside the box is ever evaluated.
     """
     lower, upper = lower.expand_as(start), upper.expand_as(start)
     x = start.clamp(lower, upper)
@@ -148,8 +149,9 @@ def _iterate(
         accept = torch.isfinite(tried) & (tried <= value[rows] + ARMIJO * fall) & (moved != 0).any(1)
         taken = rows[accept]
         history.push(taken, moved[accept], tried_slope[accept] - slope[pending][accept])
+        gained = value[taken] - tried[accept] > ROUNDING * torch.finfo(x.dtype).eps * value[taken].abs()
         x[taken], value[taken], gradient[taken] = trial[accept], tried[accept], tried_slope[accept]
-        failed[pending[accept]] = False
+        failed[pending[accept][gained]] = False
         # Minimum of the parabola through both values and the first slope, kept within a tenth and a half.
         bend = 2 * (tried - value[rows] - fall)
         shrink = torch.where(torch.isfinite(bend) & (bend > 0), -fall / bend, 0.1).clamp(0.1, 0.5)

@@ -24,7 +24,7 @@ from dissect.inversion.images import Fourier, Image, Pattern, Pixels
 from dissect.inversion.invert import ALPHA, B_OVER_V, BETA, B
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import Along, At, at_place
-from dissect.inversion.optimisers import Adam, Forgetful, Momentum, Normalised
+from dissect.inversion.optimisers import Adam, Forgetful, Normalised
 from dissect.inversion.priors import AlphaNorm, Decay, Prior, TotalVariation
 from dissect.inversion.transforms import Affine, Fit, Pad, Roll, Transform, Window, resize
 
@@ -132,9 +132,10 @@ def plan(network: Network, target: Target, recipe: Recipe, peaks: Tensor | None 
         )
         return Task(objective, image, phases, adam, seeds)
     if recipe.name == "simonyan":
-        # Plain ascent on the class score from the mean image; rate in bytes^2, as z is in bytes.
-        phase = Phase(recipe.steps(400), 100.0)
-        return Task(objective, Pixels(grey), (phase,), Momentum(0.9), seeds, ((recipe.decay, Decay()),))
+        # Ascent on the class score from the mean image. The paper names no rate: steps of so many bytes, ever smaller,
+        # follow the same gradient at any scale of scores.
+        phase = Phase(recipe.steps(400), 1.0, 0.01, constraints=(box,))
+        return Task(objective, Pixels(grey), (phase,), Normalised(), seeds, ((recipe.decay, Decay()),))
     noise = draws.normal(seeds, (planes, height, width), network.dtype).to(network.device)
     if recipe.name == "yosinski":
         decay, sigma, every, small, idle = YOSINSKI[recipe.variant]

@@ -29,7 +29,9 @@ class Small(nn.Module):
         return self.out(F.relu(self.three(x)).mean((2, 3)))
 
 
-def small(size: tuple[int, int] = (16, 16), classes: int = 5, seed: int = 0, dtype: torch.dtype = torch.float32) -> Network:
+def small(
+    size: tuple[int, int] = (16, 16), classes: int = 5, seed: int = 0, dtype: torch.dtype = torch.float32
+) -> Network:
     torch.manual_seed(seed)
     return Network(Small(3, classes).to(dtype), RANGE, size, f"small {seed}")
 
@@ -42,6 +44,8 @@ def linear(classes: int = 2, side: int = 6, seed: int = 0, dtype: torch.dtype = 
 
 def grey_photos(count: int, network: Network, seed: int = 0, low: float = 0.2, high: float = 0.8) -> Tensor:
     """Smooth random pictures z inside the range."""
-    noise = torch.rand(count, network.pixels.planes, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=network.dtype)
+    noise = torch.rand(
+        count, network.pixels.planes, 5, 5, generator=torch.Generator().manual_seed(seed), dtype=network.dtype
+    )
     smooth = F.interpolate(noise, size=network.size, mode="bicubic", align_corners=False).clamp(0, 1)
     return network.pixels.from_pixels(low + (high - low) * smooth)

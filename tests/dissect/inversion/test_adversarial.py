@@ -1,3 +1,5 @@
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -6,9 +8,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from dissect.errors import SpecError
-from dissect.inversion import adversarial
+from dissect.inversion import adversarial, fooling
 from dissect.inversion.adversarial import Search, nearest_on_plane
 from dissect.inversion.lbfgs import minimise
+from dissect.inversion.network import Network
 from tests.dissect.inversion.nets import grey_photos, linear, small
 
 
@@ -17,6 +20,18 @@ def quadratic(count: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
     roots = torch.randn(count, size, size, generator=generator, dtype=torch.float64)
     matrices = roots @ roots.transpose(1, 2) + torch.eye(size, dtype=torch.float64) * 0.3
     return matrices, torch.randn(count, size, generator=generator, dtype=torch.float64) * 3
+
+
+@cache
+def trained_digits() -> tuple[Network, Tensor]:
+    """A small network that reads digits of 12 pixels, and six of them as an 8-bit file gives them."""
+    images, labels = fooling.digits(600, 0, 12)
+    module = fooling.train(
+        lambda classes: fooling.small_network(classes, 12), 10, fooling.DIGIT_PIXELS.from_uint8(images),
+        torch.from_numpy(labels), fooling.DIGIT_PIXELS, 8, 0,
+    )  # fmt: skip
+    network = Network(module, fooling.DIGIT_PIXELS, (12, 12), "digits")
+    return network, fooling.DIGIT_PIXELS.from_uint8(fooling.digits(6, 1, 12)[0])
 
 
 def energy_of(matrices: Tensor, shifts: Tensor, trace: list | None = None):
@@ -32,19 +47,23 @@ def energy_of(matrices: Tensor, shifts: Tensor, trace: list | None = None):
 def test_unbounded_quadratics_are_solved() -> None:
     matrices, shifts = quadratic(5, 12, 0)
     wide = torch.full((1, 12), 1e6, dtype=torch.float64)
-    found = minimise(energy_of(matrices, shifts), torch.zeros(5, 12, dtype=torch.float64), -wide, wide, 300, tolerance=1e-9)
-    torch.testing.assert_close(found.x, torch.linalg.solve(matrices, shifts), rtol=1e-6, atol=1e-7)
+    found = minimise(
+        energy_of(matrices, shifts), torch.zeros(5, 12, dtype=torch.float64), -wide, wide, 300, tolerance=1e-6
+    )
+    torch.testing.assert_close(found.x, torch.linalg.solve(matrices, shifts), rtol=1e-4, atol=1e-5)
     assert bool(found.converged.all())
 
 
 @given(st.integers(0, 10**6))
 @settings(max_examples=20, deadline=None)
 def test_in_a_box_the_conditions_of_a_minimum_hold(seed: int) -> None:
-    """Against the oracle of projected gradient descent run to the end; and each bound is active for the right reason."""
+    """Against the oracle: projected gradient descent run to the end."""
     matrices, shifts = quadratic(3, 8, seed)
     low, high = torch.full((1, 8), -0.5, dtype=torch.float64), torch.full((1, 8), 0.4, dtype=torch.float64)
     trace: list = []
-    found = minimise(energy_of(matrices, shifts, trace), torch.zeros(3, 8, dtype=torch.float64), low, high, 400, tolerance=1e-9)
+    found = minimise(
+        energy_of(matrices, shifts, trace), torch.zeros(3, 8, dtype=torch.float64), low, high, 400, tolerance=1e-9
+    )
     assert all(bool(((x >= low) & (x <= high)).all()) for x, _ in trace)
     x = torch.zeros(3, 8, dtype=torch.float64)
     step = 1 / torch.linalg.matrix_norm(matrices, 2)[:, None]
@@ -131,10 +150,14 @@ def test_on_a_linear_model_the_polished_distance_is_the_closed_form(classes: int
 def test_where_the_box_is_active_the_minimum_is_that_of_the_quadratic_program() -> None:
     """Nearly white pictures whose way out of the class leads further up: most pixels have no room."""
     network = linear(2)
-    z = network.pixels.from_pixels(0.9 + 0.099 * torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64))
+    z = network.pixels.from_pixels(
+        0.9 + 0.099 * torch.rand(4, 3, 6, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    )
     targets = adversarial.runners_up(network, z)
     attack = adversarial.minimal(network, z, targets, Search(width=1e-3))
-    weight = network.module[1].weight.detach() / torch.tensor(network.pixels.std, dtype=torch.float64).repeat_interleave(36)
+    weight = network.module[1].weight.detach() / torch.tensor(
+        network.pixels.std, dtype=torch.float64
+    ).repeat_interleave(36)
     logits = network.logits(z).detach()
     rows = torch.arange(4)
     margin = logits[rows, attack.labels] - logits[rows, attack.targets]
@@ -148,10 +171,13 @@ def test_where_the_box_is_active_the_minimum_is_that_of_the_quadratic_program() 
 @given(st.integers(0, 10**6), st.floats(0.05, 0.95))
 @settings(max_examples=30, deadline=None)
 def test_nearest_point_on_a_plane_in_a_box(seed: int, share: float) -> None:
-    """The conditions of Karush, Kuhn and Tucker: on the plane, in the box, and r parallel to w where no bound is active."""
+    """The conditions of a minimum: on the plane, in the box, and r parallel to w where no bound is active."""
     generator = torch.Generator().manual_seed(seed)
     w = torch.randn(3, 7, generator=generator, dtype=torch.float64)
-    lower, upper = -torch.rand(3, 7, generator=generator, dtype=torch.float64), torch.rand(3, 7, generator=generator, dtype=torch.float64)
+    lower, upper = (
+        -torch.rand(3, 7, generator=generator, dtype=torch.float64),
+        torch.rand(3, 7, generator=generator, dtype=torch.float64),
+    )
     b = share * torch.where(w > 0, upper * w, lower * w).sum(1)
     r = nearest_on_plane(w, b, lower, upper)
     torch.testing.assert_close((w * r).sum(1), b, rtol=1e-9, atol=1e-9)
@@ -166,37 +192,36 @@ def test_nearest_point_on_a_plane_in_a_box(seed: int, share: float) -> None:
 
 
 def test_pictures_are_legal_to_the_bit_and_counts_are_exact() -> None:
-    network = small((12, 12))
+    network = small((8, 8))
     calls = [0]
     network.module.one.register_forward_hook(lambda m, i, o: calls.__setitem__(0, calls[0] + len(o)))
-    z = grey_photos(4, network)
+    z = grey_photos(3, network)
     targets = adversarial.runners_up(network, z)
     labels = adversarial.predictions(network, z)
     calls[0] = 0
     attack = adversarial.minimal(network, z, targets)
+    counted = calls[0]
     assert attack.success.all()
     assert float(attack.images.min()) >= 0
     assert float(attack.images.max()) <= 1
     assert torch.equal(adversarial.predictions(network, adversarial.to_z(network, attack.images)), targets)
-    assert calls[0] - len(z) == int(attack.evaluations.sum())  # one pass for the labels is not the search's
+    assert counted - len(z) == int(attack.evaluations.sum())  # one pass for the labels is not the search's
     assert torch.equal(attack.labels, labels)
 
 
 def test_never_worse_than_long_pgd_at_equal_budget() -> None:
-    network = small((12, 12), classes=4)
-    z = grey_photos(8, network)
+    network, z = trained_digits()
     targets = adversarial.runners_up(network, z)
-    attack = adversarial.minimal(network, z, targets)
+    attack = adversarial.minimal(network, z, targets, Search(iterations=30))
     baseline = adversarial.pgd_minimal(network, z, targets, int(attack.evaluations.mean()))
     assert baseline.success.all()
     assert (attack.norm <= baseline.norm * 1.001).all()
 
 
 def test_storing_with_eight_bits_is_judged_on_what_is_stored() -> None:
-    network = small((12, 12))
-    z = network.pixels.quantise(grey_photos(4, network))
-    attack = adversarial.minimal(network, z, adversarial.runners_up(network, z))
-    stored = adversarial.quantised_norm(network, attack, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0])
+    network, z = trained_digits()
+    attack = adversarial.minimal(network, z, adversarial.runners_up(network, z), Search(iterations=30))
+    stored = adversarial.quantised_norm(network, attack, [1.0, 1.2, 1.5, 2.0, 4.0])
     survived = adversarial.quantised_success(network, attack.images, attack.targets)
     assert np.isfinite(stored).all()
     assert (stored[~survived] > attack.norm[~survived]).all()
@@ -205,9 +230,9 @@ def test_storing_with_eight_bits_is_judged_on_what_is_stored() -> None:
 
 
 def test_transfer_has_a_diagonal_of_one_and_a_twin_of_one() -> None:
-    networks = [small((12, 12), seed=s) for s in (0, 0, 3)]
+    networks = [small((8, 8), seed=s) for s in (0, 0, 3)]
     z = grey_photos(5, networks[0])
-    attacks = [adversarial.minimal(n, z, adversarial.runners_up(n, z)) for n in networks]
+    attacks = [adversarial.minimal(n, z, adversarial.runners_up(n, z), Search(iterations=20)) for n in networks]
     matrix = adversarial.transfer(networks, attacks)
     assert np.array_equal(np.diag(matrix), np.ones(3))
     assert matrix[0, 1] == 1

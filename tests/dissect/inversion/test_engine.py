@@ -129,7 +129,7 @@ def test_after_a_step_back_the_rate_is_halved_and_the_run_goes_on() -> None:
 
 def test_when_no_sample_can_go_on_the_run_stops_and_keeps_its_last_good_state(tmp_path: Path) -> None:
     state = tmp_path / "state.npz"
-    with pytest.raises(DissectError, match="stopped at step .* not finite"):
+    with pytest.raises(DissectError, match=r"stopped at step .* not finite"):
         run(plain(Square((0, 1), after=4)), state, "x")
     kept = checkpoint.load(state)
     assert kept is not None
@@ -149,18 +149,15 @@ def test_a_flat_objective_is_named() -> None:
 
 def test_bounds_are_never_violated() -> None:
     seen: list[Tensor] = []
-    ball = replace(
-        task(Normalised(), rate=40.0), phases=(Phase(12, 60.0, constraints=(PixelBall(77.0),)),)
-    )
+    ball = replace(task(Normalised(), rate=40.0), phases=(Phase(12, 60.0, constraints=(PixelBall(77.0),)),))
     run(ball, watch=lambda glance: seen.append(glance.render()))
     assert max(float(z.double().square().sum(1).sqrt().max()) for z in seen) <= 77.0
     assert max(float(z.double().square().sum(1).sqrt().max()) for z in seen) > 76.9
     low, high = RANGE.limits(seen[0])
     anchor = task(Sign()).image.first.clamp(low, high)  # type: ignore[attr-defined]
     seen.clear()
-    both = Task(
-        task(Sign()).objective, Pixels(anchor), (Phase(9, 7.0, constraints=(Near(anchor, 16.0), Box(RANGE))),), Sign(), draws.seeds(0, 3)
-    )  # fmt: skip
+    phase = Phase(9, 7.0, constraints=(Near(anchor, 16.0), Box(RANGE)))
+    both = Task(task(Sign()).objective, Pixels(anchor), (phase,), Sign(), draws.seeds(0, 3))
     run(both, watch=lambda glance: seen.append(glance.render()))
     for z in seen:
         assert bool((z >= low).all())

@@ -74,7 +74,8 @@ def test_a_larger_weight_keeps_more_of_the_code() -> None:
     network = small((24, 24))
     photos = grey_photos(2, network)
     loose, tight = (
-        invert.invert(network, photos, "two", Recipe(weight=c, typical="measured")).feature_error.mean() for c in (1.0, 100.0)
+        invert.invert(network, photos, "two", Recipe(weight=c, typical="measured")).feature_error.mean()
+        for c in (1.0, 100.0)
     )
     assert tight < loose / 5
 

@@ -41,7 +41,7 @@ def close(gradient: Tensor, expected: Tensor) -> None:
 @pytest.mark.parametrize("prior", PRIORS, ids=str)
 @pytest.mark.parametrize("start", ["random", "flat", "partly flat", "zero"])
 def test_gradient_equals_finite_differences(prior: Prior, start: str) -> None:
-    """v = 0 included: by symmetry the central difference of an even function is 0 there, and so must the gradient be."""
+    """v = 0 included: the central difference of an even function is 0 there, and so must the gradient be."""
     z = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(3), dtype=torch.float64) * 4
     if start == "flat":
         z = torch.full_like(z, 2.5)
