@@ -206,11 +206,13 @@ class Network:
         shapes = self.probe(x).shapes
         return [n for n, s in shapes.items() if n in leaves and len(s) == 3 and s[1] * s[2] > 1]
 
-    def forward(self, x: Tensor, layer: str = OUTPUT, tap: str | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        self, x: Tensor, layer: str = OUTPUT, tap: str | None = None, swap: Callable[[Tensor], Tensor] | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         """(what `layer` returns at its last call, what `tap` returned at its last call or None).
 
         The pass ends with `layer`. Must run inside `running`. Both are safe from later in-place operations, and the
-        gradient of the first with respect to the second is defined.
+        gradient of the first with respect to the second is defined. swap: another output for `tap`.
         """
         self.shape(layer, x)
         probe = self.probe(x)
@@ -227,8 +229,8 @@ class Network:
             counts[tap] += 1
             if tap is None or counts[tap] < probe.calls[tap]:
                 return None
-            got["tap"] = output
-            return output.clone()  # what goes on is a copy, so an in-place ReLU behind it leaves the tap alone
+            got["tap"] = output if swap is None else swap(output)
+            return got["tap"].clone()  # what goes on is a copy, so an in-place ReLU behind it leaves the tap alone
 
         handles = []
         if tap is not None:

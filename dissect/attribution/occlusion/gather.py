@@ -1,29 +1,8 @@
 """The one memory operation of incremental occlusion: little maps cut from a cached map with a changed patch in it."""
 
-import torch
 from torch import Tensor
 
-from dissect import ops
-
-
-def reference_patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fill: float, out: Tensor) -> None:
-    """The plain definition, into out [K, g, g', U]: base [H, W, U], patch [K, h, w, U] over it from origin [K, 2] on.
-
-    Place (y, x) of cut k is place start[k] + (y, x) of the map: the patch where it lies there, else the base, else `fill`.
-    """
-    height, width = base.shape[:2]
-    rows = start[:, :1] + torch.arange(out.shape[1], device=out.device)
-    columns = start[:, 1:] + torch.arange(out.shape[2], device=out.device)
-    cut = base[rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None, :]]
-    if patch.numel():
-        h, w = patch.shape[1:3]
-        y, x = rows - origin[:, :1], columns - origin[:, 1:]
-        which = torch.arange(len(patch), device=out.device)[:, None, None]
-        changed = patch[which, y.clamp(0, h - 1)[:, :, None], x.clamp(0, w - 1)[:, None, :]]
-        inside = ((y >= 0) & (y < h))[:, :, None] & ((x >= 0) & (x < w))[:, None, :]
-        cut = torch.where(inside[..., None], changed, cut)
-    outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
-    out.copy_(cut.masked_fill(outside[..., None], fill))
+from dissect import ops, reference
 
 
 def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, size: tuple[int, int], fill: float) -> Tensor:
@@ -33,8 +12,9 @@ def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, siz
     lie together; maps in another layout are copied into it.
     """
     out = base.new_empty(len(start), *size, base.shape[1])
-    kernel = getattr(ops, "patch_gather", reference_patch_gather)
-    kernel(
+    # A GPU without the CUDA half of the kernels: the plain definition runs there too.
+    cut = reference.patch_gather if base.is_cuda and ops.backend()["cuda"] != "yes" else ops.patch_gather
+    cut(
         base[0].permute(1, 2, 0).contiguous(),
         patch.permute(0, 2, 3, 1).contiguous(),
         origin.to(base.device).contiguous(),

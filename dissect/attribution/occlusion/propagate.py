@@ -21,7 +21,7 @@ from dissect.attribution.occlusion.tracing import Trace, writes_in_place
 from dissect.attribution.occlusion.values import Dense, Patch, cut_base
 
 # A box that covers more than this share of its map goes on as a whole map: gathering no longer pays.
-DENSE_FROM = 0.6
+DENSE_FROM = 0.8
 
 Pair = tuple[int, int]
 _SHAPES = {"size", "dim", "shape", "numel"}
