@@ -304,7 +304,8 @@ def _open_data(record: RunRecord, data: Path | str | broden.Dataset | None) -> t
                 f"concept data {place} has fingerprint {found.fingerprint[:12]}, but run {record.title} used "
                 f"{record.data_fingerprint[:12]}: name the folder that the run used, or leave --data out"
             )
-        return None, "The pictures are left out: the concept data has changed since the run."
+        # Files that went missing change the fingerprint too; images are still matched by name, one by one.
+        return found, "The concept data has changed since the run: pictures are those that have the same names now."
     return found, ""
 
 
@@ -397,7 +398,7 @@ def honesty(record: RunRecord, layers: Sequence[_Layer], remark: str) -> list[st
 def compare_page(store: Store, runs: Sequence[str], title: str | None = None) -> pages.ComparePage:
     """The page objects of a comparison. Each of `runs` is a run, or run:layer; the layer is needed where there are
     several. Raises SpecError (unknown, unfinished, ambiguous)."""
-    columns = []
+    columns: list[pages.ComparedLayer] = []
     concepts: tuple[pages.Concept, ...] = ()
     categories: tuple[str, ...] = ()
     first: tuple[RunRecord, StoredLayer] | None = None
@@ -462,7 +463,7 @@ def publish_compare(store: Store, runs: Sequence[str], out: Path | None = None) 
 
 
 def publish_workspace(store: Store, title: str = "Dissections") -> Path:
-    """Write reports/index.html with all runs of the workspace, and a page for each concept that any of them detects."""
+    """Write reports/index.html with all runs of the workspace, and a page for each concept that a run detects."""
     folder = store.workspace.root / "reports"
     listed = []
     found: dict[tuple[str, str], list[pages.Sighting]] = {}
@@ -472,7 +473,8 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
         layers = store.layers(record.id)
         listed.append(
             pages.ListedRun(
-                id=record.id, name=record.title, model=_unfoldered(record.model or record.source), data=record.data_name,
+                id=record.id, name=record.title, model=_unfoldered(record.model or record.source),
+                data=record.data_name,
                 state=record.state, convention=record.convention, images=record.images,
                 layers=tuple(pages.ListedLayer(x.name, x.units, x.detectors, x.unique_concepts) for x in layers),
                 link=f"{own}/index.html" if there else None, note=_unfoldered(record.error or ""),

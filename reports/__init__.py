@@ -13,6 +13,15 @@ from .text import integer, plural, shown
 from .workspace import write_workspace
 
 __all__ = [
-    "DEFAULT_BYTES", "ReportError", "Written", "compare_html", "integer", "layer_folder", "plural", "shown", "write_compare", "write_run",
+    "DEFAULT_BYTES",
+    "ReportError",
+    "Written",
+    "compare_html",
+    "integer",
+    "layer_folder",
+    "plural",
+    "shown",
+    "write_compare",
+    "write_run",
     "write_workspace",
-]  # fmt: skip
+]

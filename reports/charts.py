@@ -76,7 +76,9 @@ def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], widt
         wide = round(6.3 * len(caption)) + 6
         if x + max(wide, pitch) > width:
             row += 1  # a new row leaves room for its first slanted labels
-            x = max(6, *(round(SLANT * len(label)) - (k + 1) * pitch + 8 for k, label in enumerate(labels[at : at + 6])))
+            x = max(
+                6, *(round(SLANT * len(label)) - (k + 1) * pitch + 8 for k, label in enumerate(labels[at : at + 6]))
+            )
         begin, y, columns = x, row * (HEAD + RISE + foot), []
         while at < len(drawn) and drawn[at].concept.category == category and x + pitch <= width:
             height = round(max(drawn[at].units / top * RISE, 1.0), 1)

@@ -60,12 +60,13 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
         {n for side in sides for n in side.units},
         key=lambda n: (rank[concepts[n].category], -sum(s.units.get(n, 0) for s in sides), names[n]),
     )
-    rows = []
+    rows: list[dict[str, Any]] = []
     for number in met:
         counts = [side.units.get(number, 0) for side in sides]
         rows.append({
             "name": names[number], "category": concepts[number].category, "counts": counts,
-            "deltas": [c - counts[0] for c in counts[1:]], "where": "".join(s.letter for s, c in zip(sides, counts) if c),
+            "deltas": [c - counts[0] for c in counts[1:]],
+            "where": "".join(s.letter for s, c in zip(sides, counts) if c),
             "best": [side.best.get(number) for side in sides], "number": number,
         })  # fmt: skip
     sets = []
@@ -76,7 +77,9 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
                      f"All {len(sides)}" if len(pattern) == len(sides) else "Only " + " and ".join(pattern),
                      "names": mine})  # fmt: skip
     chart = _chart(sides, text.category_order(page_.categories), hues(page_.categories))
-    changes = [_changes(sides[0], side, names) for side in sides[1:] if side.column.same_units and _matching(sides[0], side)]
+    changes = [
+        _changes(sides[0], side, names) for side in sides[1:] if side.column.same_units and _matching(sides[0], side)
+    ]
     return page("compare.html", page=page_, sides=sides, rows=rows[:ROWS], left_out=max(len(rows) - ROWS, 0), sets=sets,
                 chart=chart, changes=changes, root=root)  # fmt: skip
 

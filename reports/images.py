@@ -170,7 +170,11 @@ _START = re.compile(r"M(\d+)")
 
 def beside(paths: list[str]) -> str:
     """Paths of neighbouring thumbnails as one path of the strip, the k-th moved right by k x BOX."""
-    return "".join(_START.sub(lambda m, k=k: f"M{int(m[1]) + k * BOX}", path) for k, path in enumerate(paths))
+    return "".join(_moved(path, k * BOX) for k, path in enumerate(paths))
+
+
+def _moved(path: str, right: int) -> str:
+    return _START.sub(lambda start: f"M{int(start[1]) + right}", path)
 
 
 def veil(paths: list[str]) -> str:

@@ -32,13 +32,11 @@ def bars(
     np.maximum.at(best, inverse, iou[chosen])
     rank = {name: place for place, name in enumerate(category_order(categories))}
     found = [Bar(concepts[int(n)], int(k), float(b)) for n, k, b in zip(numbers, counts, best)]
-    return sorted(
-        found, key=lambda b: (rank.get(b.concept.category, len(rank)), -b.units, -b.best, b.concept.number)
-    )
+    return sorted(found, key=lambda b: (rank.get(b.concept.category, len(rank)), -b.units, -b.best, b.concept.number))
 
 
 def published(concept: np.ndarray, iou: np.ndarray, cut: float, order: list[Bar]) -> np.ndarray:
-    """Units in page order, int64 [U]: detectors by their label's place among the bars, then all others; each by -IoU."""
+    """Units in page order, int64 [U]: detectors by their label's place among the bars, then the rest; each by -IoU."""
     place = {bar.concept.number: index for index, bar in enumerate(order)}
     chosen = detectors(concept, iou, cut)
     group = np.array([place[int(c)] if d else len(place) for c, d in zip(concept, chosen)], dtype=np.int64)

@@ -4,6 +4,8 @@ The caller fills these from wherever it keeps its results; this package knows ne
 Axes: U units, h w activation map, H W label map. Units are 0-based everywhere.
 """
 
+# ruff: noqa: RUF009 - `told` is dataclasses.field with a help text
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol

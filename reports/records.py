@@ -61,7 +61,7 @@ def _paths(cards: Sequence[UnitCard], thresholds: np.ndarray, thumbs: int) -> li
             if x.map is not None:
                 by_shape.setdefault(x.map.shape, []).append((at, place))
     for places in by_shape.values():
-        maps = np.stack([cards[a].exemplars[p].map for a, p in places])
+        maps = np.stack([np.asarray(cards[a].exemplars[p].map) for a, p in places])
         for at, ((a, p), path) in enumerate(zip(places, images.outlines(maps, thresholds[[a for a, _ in places]]))):
             out[a][p] = (path, images.heat(maps[at], thresholds[a]))
     return out

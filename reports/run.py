@@ -16,7 +16,7 @@ from .environment import STATIC, hues, page, static, version
 from .errors import ReportError
 from .folder import replaced
 from .layer import CHUNK, Folder, Purse, folder_of, plain_card, sentence, write_layer
-from .pages import Concept, ImageSource, LayerPage, RunPage
+from .pages import ImageSource, LayerPage, RunPage
 from .records import Sheets, records
 
 CARDS = 120  # units with pictures on a concept page
@@ -69,7 +69,9 @@ def write_run(
                 kept += layer.count
                 continue
             before = purse.refused
-            write_layer(folder, run, layer, sheets[layer.position], rung.quality, source, left * 3000 + 200_000, progress)
+            write_layer(
+                folder, run, layer, sheets[layer.position], rung.quality, source, left * 3000 + 200_000, progress
+            )
             if purse.refused == before:
                 folder.write(f"{base}/digest.txt", key + "\n")
             redrawn += layer.count
@@ -151,8 +153,9 @@ def _rung(run: RunPage, source: ImageSource | None, max_bytes: int, rows: int) -
             )
             seen += len(found)
             other += len(data.script("units", first, found)) * 2 + 1200 * len(found)
-            for at in range(0, len(found) if pixels is not None else 0, rows):
-                pixel_bytes += len(images.sheet(pixels[at : at + rows], rung.quality))
+            if pixels is not None:
+                for at in range(0, len(found), rows):
+                    pixel_bytes += len(images.sheet(pixels[at : at + rows], rung.quality))
         if (pixel_bytes + other) / seen * units * 1.04 + 2_000_000 < max_bytes or not rung.thumbs:
             return rung, [] if rung is best else [budget.note(rung, max_bytes)]
     raise AssertionError("the last rung has no pictures and always ends the search")
@@ -223,7 +226,9 @@ def _concept_pages(
             page("concept.html", run=run, concept=concept, name=name, sentence=told, layers=table, cards=cards,
                  left_out=max(len(rows) - CARDS, 0), root="../", px=sheets[rows[0][1]].px),
         )  # fmt: skip
-        index.append({"name": name, "category": concept.category, "units": len(rows), "link": f"concepts/{number}.html"})
+        index.append(
+            {"name": name, "category": concept.category, "units": len(rows), "link": f"concepts/{number}.html"}
+        )
     rank = {category: at for at, category in enumerate(text.category_order(run.categories))}
     return sorted(index, key=lambda c: (rank.get(c["category"], len(rank)), -c["units"], c["name"]))
 
@@ -263,8 +268,8 @@ def _index(run: RunPage, links: list[Any], notes: list[str]) -> str:
     concepts = {c.number: c for c in run.concepts}
     names = {c.number: text.shown(c.name, c.category) for c in run.concepts}
     colours = hues(run.categories)
-    rows = []
-    series: dict[str, list[int]] = {"all": []} | {c: [] for c in text.category_order(run.categories)}
+    rows: list[dict[str, Any]] = []
+    series: dict[str, list[int]] = {name: [] for name in ("all", *text.category_order(run.categories))}
     for layer in run.layers:
         bars = order.bars(layer.units.concept, layer.units.iou, run.cut, concepts, run.categories)
         counts = {c: sum(b.units for b in bars if b.concept.category == c) for c in run.categories}

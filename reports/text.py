@@ -38,7 +38,7 @@ def shown(name: str, category: str) -> str:
 
 
 def slug(name: str) -> str:
-    """A file name made of a name: ASCII letters, digits, dot and dash, at most 40 characters; never empty or a dot name."""
+    """A file name made of a name: at most 40 ASCII letters, digits, dots and dashes; never empty or a dot name."""
     return re.sub(r"[^A-Za-z0-9.-]+", "-", name).strip(".-")[:40].strip(".-") or "x"
 
 

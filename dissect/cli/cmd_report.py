@@ -23,8 +23,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("run", metavar="RUN", help="name or id of a finished run")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder to write (default: reports/RUN in the workspace)")
-    parser.add_argument("--data", metavar="DIR", help="the concept data, for pictures (default: where the run found it)")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="folder to write (default: reports/RUN in the workspace)"
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="the concept data, for pictures (default: where the run found it)"
+    )
     parser.add_argument(
         "--max-report-bytes", type=int, metavar="N", help="bytes of the whole folder; pictures are thinned to fit"
     )

@@ -9,10 +9,16 @@ from typing import Any
 
 import pytest
 
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -89,7 +95,10 @@ def axe() -> str:
     """The source of axe-core: $AXE_CORE, or the folder of an npm installation that CI makes."""
     named = os.environ.get("AXE_CORE")
     places = [Path(named)] if named else []
-    places += [Path("node_modules/axe-core/axe.min.js"), Path(os.environ.get("TMPDIR", "/tmp")) / "axe-core/node_modules/axe-core/axe.min.js"]
+    places += [
+        Path("node_modules/axe-core/axe.min.js"),
+        Path(os.environ.get("TMPDIR", "/tmp")) / "axe-core/node_modules/axe-core/axe.min.js",
+    ]
     for place in places:
         if place.is_file():
             return place.read_text(encoding="utf-8")

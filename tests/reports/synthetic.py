@@ -22,11 +22,28 @@ from reports.pages import (
 
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
 WORDS = {
-    "object": "dog cat car building tree person horse bicycle chair table lamp bottle boat train plane sofa".split(),
-    "part": "head leg wheel window door roof arm hair eye ear".split(),
+    "object": [
+        "dog",
+        "cat",
+        "car",
+        "building",
+        "tree",
+        "person",
+        "horse",
+        "bicycle",
+        "chair",
+        "table",
+        "lamp",
+        "bottle",
+        "boat",
+        "train",
+        "plane",
+        "sofa",
+    ],
+    "part": ["head", "leg", "wheel", "window", "door", "roof", "arm", "hair", "eye", "ear"],
     "scene": ["street-s", "kitchen-s", "forest_path-s", "beach-s"],
-    "material": "wood metal fabric glass skin".split(),
-    "texture": "striped dotted cobwebbed lined woven zigzagged".split(),
+    "material": ["wood", "metal", "fabric", "glass", "skin"],
+    "texture": ["striped", "dotted", "cobwebbed", "lined", "woven", "zigzagged"],
     "color": ["red-c", "blue-c", "green-c"],
 }
 
@@ -52,7 +69,9 @@ class Pictures:
         if key not in self.thumbs:
             rng = np.random.default_rng(position % self.count)
             y, x = np.mgrid[0:px, 0:px] / px
-            base = rng.integers(40, 200, 3) + 60 * (rng.normal(size=3) * x[..., None] + rng.normal(size=3) * y[..., None])
+            base = rng.integers(40, 200, 3) + 60 * (
+                rng.normal(size=3) * x[..., None] + rng.normal(size=3) * y[..., None]
+            )
             disc = (x - rng.random()) ** 2 + (y - rng.random()) ** 2 < 0.06
             noise = rng.normal(0, 9, (px, px, 1))
             self.thumbs[key] = np.clip(base + 90 * disc[..., None] + noise, 0, 255).astype(np.uint8)
@@ -86,7 +105,12 @@ def layer(
     threshold = np.where(nonfinite, np.nan, 1.0 + rng.random(units))
     odd: dict[str, Any] = {}
     if baseline:
-        odd = {"low": iou * 0.9, "high": iou * 1.12, "null": np.minimum(iou, 0.012), "q": np.where(iou > 0.05, 0.01, 0.3)}
+        odd = {
+            "low": iou * 0.9,
+            "high": iou * 1.12,
+            "null": np.minimum(iou, 0.012),
+            "q": np.where(iou > 0.05, 0.01, 0.3),
+        }
     columns = UnitColumns(label, i, a, iou, threshold, dead, saturated, 5 * nonfinite, **odd)
     y, x = np.mgrid[0 : size[0], 0 : size[1]]
 
@@ -108,7 +132,9 @@ def layer(
                 values = (peak * blob / blob.max() + own.random(size) * 0.3).astype(np.float32)
                 row, column = np.unravel_index(int(values.argmax()), size)
                 where = int(own.integers(0, positions))
-                shown.append(Exemplar(where, f"set/photo_{where:05d}.jpg", float(values.max()), int(row), int(column), values))
+                shown.append(
+                    Exemplar(where, f"set/photo_{where:05d}.jpg", float(values.max()), int(row), int(column), values)
+                )
             counts = tuple(int(v) for v in own.integers(0, 5000, 20)) if histogram else ()
             chart = Histogram(tuple(np.linspace(-1, 4, 21).tolist()), counts) if histogram else None
             out.append(UnitCard(u, tuple(best), tuple(best[:4]), tuple(shown), chart))
@@ -121,7 +147,8 @@ def layer(
 def run(*layers: LayerPage, known: tuple[Concept, ...] = (), **changes: Any) -> RunPage:
     """A run of these layers."""
     page = RunPage(
-        id="3f9c2a7b41d8", name="resnet18-demo", model="torchvision:resnet18", data="broden1_224", split=None, images=400,
+        id="3f9c2a7b41d8", name="resnet18-demo", model="torchvision:resnet18", data="broden1_224", split=None,
+        images=400,
         label_size=(112, 112), quantile=0.005, cut=0.04, convention="exact", categories=CATEGORIES,
         concepts=known or concepts(), layers=layers,
         provenance=(Fact("weights sha256", "ab" * 32), Fact("concept data", "cd" * 32), Fact("decoder", "Pillow 13.0")),

@@ -28,7 +28,9 @@ def slow_upsample(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return out
 
 
-@pytest.mark.parametrize(("shape", "size"), [((7, 7), (28, 28)), ((3, 5), (17, 11)), ((1, 1), (4, 4)), ((8, 2), (3, 9))])
+@pytest.mark.parametrize(
+    ("shape", "size"), [((7, 7), (28, 28)), ((3, 5), (17, 11)), ((1, 1), (4, 4)), ((8, 2), (3, 9))]
+)
 def test_upsample_is_the_definition(shape: tuple[int, int], size: tuple[int, int]) -> None:
     values = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     assert np.allclose(images.upsample(values, size), slow_upsample(values, size), atol=1e-5)

@@ -21,7 +21,9 @@ def slow_bars(label: list[int], iou: list[float], cut: float) -> list[tuple[int,
     return [(c, -n, -best) for _, n, best, c in sorted(keyed)]
 
 
-@given(st.lists(st.tuples(st.sampled_from([-1, *CONCEPTS]), st.sampled_from([0.0, 0.02, 0.04, 0.05, 0.3])), max_size=60))
+@given(
+    st.lists(st.tuples(st.sampled_from([-1, *CONCEPTS]), st.sampled_from([0.0, 0.02, 0.04, 0.05, 0.3])), max_size=60)
+)
 @settings(max_examples=100, deadline=None)
 def test_bars_and_units_in_published_order(units: list[tuple[int, float]]) -> None:
     label = np.array([c for c, _ in units], np.int64)
@@ -42,14 +44,15 @@ def test_a_unit_at_the_cut_is_no_detector() -> None:
 def test_chart_keeps_every_bar_inside_and_apart(counts: list[int], width: int) -> None:
     kinds = synthetic.CATEGORIES
     bars = [
-        order.Bar(Concept(n, "x" * (1 + n % 40), kinds[n * len(kinds) // len(counts)], 1), c, 0.1) for n, c in enumerate(counts)
+        order.Bar(Concept(n, "x" * (1 + n % 40), kinds[n * len(kinds) // len(counts)], 1), c, 0.1)
+        for n, c in enumerate(counts)
     ]
     names = {b.concept.number: b.concept.name for b in bars}
     chart = charts.bar_chart(bars, dict.fromkeys(kinds, 0), names, width)
     drawn = [c for band in chart.bands for c in band.columns]
     assert [c.bar for c in drawn] == bars[: charts.MOST]
     assert chart.left_out == max(len(bars) - charts.MOST, 0)
-    assert all(0 <= c.x and c.x + chart.pitch - 4 <= width and c.y + 126 <= chart.height for c in drawn)
+    assert all(c.x >= 0 and c.x + chart.pitch - 4 <= width and c.y + 126 <= chart.height for c in drawn)
     assert all(b.x - a.x >= chart.pitch or b.y > a.y for a, b in zip(drawn, drawn[1:]))
     assert max(c.height for c in drawn) == charts.RISE
 
