@@ -1,48 +1,89 @@
 """Batch norms folded into the convolutions before them: the same function, fewer reads of memory."""
 
 import copy
+from collections import Counter
 from collections.abc import Sequence
 
-from torch import fx, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+import torch
+from torch import Tensor, fx, nn
 
 
 def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -> nn.Module:
-    """A copy in which each BatchNorm2d that directly follows a Conv2d, where no layer in `keep` reads what lies
-    between, is folded into it and replaced by an identity, so that every name stays.
+    """A copy in which each BatchNorm2d that directly follows a Conv2d is folded into it and replaced by an identity, so
+    that every name stays and can be hooked.
 
-    Where the network cannot be traced the module itself comes back; `notes` says what was done.
+    keep: layers that will be read; what they return stays as it was, to the bit where they are themselves the
+    convolution or the norm. Left alone is also whatever is used twice, has hooks, or passes its output to others.
+    Where the network cannot be traced, or nothing can be folded, the module itself comes back. `notes` says what was
+    done.
     """
     try:
         graph = fx.Tracer().trace(module)
-    except Exception:  # tracing runs arbitrary forward code on proxies, which may fail in any way
+    except Exception as error:  # tracing runs arbitrary forward code on proxies, which may fail in any way
+        if any(type(child) is nn.BatchNorm2d for child in module.modules()):
+            why = str(error).partition("\n")[0][:100]
+            notes.append(f"batch norms are not folded, as the network cannot be traced ({type(error).__name__}: {why})")
+        return module
+    pairs = _pairs(graph, dict(module.named_modules()), keep)
+    if not pairs:
         return module
     folded = copy.deepcopy(module)
-    named = dict(folded.named_modules())
-    calls: dict[str, int] = {}
-    for node in graph.nodes:
-        if node.op == "call_module":
-            calls[str(node.target)] = calls.get(str(node.target), 0) + 1
-    count = 0
+    for first, second in pairs:
+        conv, norm = folded.get_submodule(first), folded.get_submodule(second)
+        assert isinstance(conv, nn.Conv2d)
+        assert isinstance(norm, nn.BatchNorm2d)
+        _fold(conv, norm)
+        parent, _, name = second.rpartition(".")
+        setattr(folded.get_submodule(parent), name, nn.Identity())
+    notes.append(f"{len(pairs)} batch norms folded into their convolutions")
+    return folded.eval().requires_grad_(False)
+
+
+def _pairs(graph: fx.Graph, named: dict[str, nn.Module], keep: Sequence[str]) -> list[tuple[str, str]]:
+    """Names of convolutions and the norms to fold into them."""
+    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
+    touched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    shared = Counter(id(value) for child in named.values() for value in child._parameters.values() if value is not None)
+    found = []
     for node in graph.nodes:
         before = node.args[0] if node.args else None
         if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
             continue
         first, second = str(before.target), str(node.target)
         conv, norm = named[first], named[second]
-        if type(conv) is not nn.Conv2d or not isinstance(norm, nn.BatchNorm2d) or not norm.track_running_stats:
+        if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
             continue
-        if first in keep or len(before.users) != 1 or calls[first] > 1 or calls[second] > 1:
-            continue
-        _replace(folded, first, fuse_conv_bn_eval(conv, norm))
-        _replace(folded, second, nn.Identity())
-        count += 1
-    if not count:
-        return module
-    notes.append(f"{count} batch norms folded into their convolutions")
-    return folded.eval().requires_grad_(False)
+        alone = all(
+            calls[name] == 1
+            and name not in touched
+            and name not in keep
+            and not _hooked(named[name])
+            and all(shared[id(value)] == 1 for value in named[name].parameters())
+            for name in (first, second)
+        )
+        # A kept layer around the convolution that ends before the norm returns what lies between the two.
+        between = any(first.startswith(f"{name}.") and not second.startswith(f"{name}.") for name in keep)
+        if alone and not between and len(before.users) == 1:
+            found.append((first, second))
+    return found
 
 
-def _replace(module: nn.Module, name: str, new: nn.Module) -> None:
-    parent, _, child = name.rpartition(".")
-    setattr(module.get_submodule(parent), child, new)
+def _hooked(module: nn.Module) -> bool:
+    return bool(module._forward_hooks or module._forward_pre_hooks)
+
+
+@torch.no_grad()
+def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
+    """In place: y = (conv(x) - mean) / sqrt(var + eps) * gain + shift as one convolution; in float64, rounded once."""
+    mean, variance = norm.running_mean, norm.running_var
+    assert mean is not None
+    assert variance is not None
+
+    def wide(value: Tensor | None, default: float) -> Tensor:
+        return torch.full_like(mean, default, dtype=torch.float64) if value is None else value.double()
+
+    scale = wide(norm.weight, 1) / (variance.double() + norm.eps).sqrt()
+    bias = (wide(conv.bias, 0) - mean.double()) * scale + wide(norm.bias, 0)
+    weight = conv.weight.double() * scale.view(-1, 1, 1, 1)
+    conv.bias = nn.Parameter(bias.to(conv.weight.dtype), requires_grad=False)
+    conv.weight = nn.Parameter(weight.to(conv.weight.dtype), requires_grad=False)

@@ -1,6 +1,5 @@
 """Names and shapes of a network's layers."""
 
-import difflib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 if TYPE_CHECKING:
     from dissect.models.loading import Model
@@ -50,10 +50,10 @@ def layers(model: "Model | nn.Module", input_size: tuple[int, int] = (224, 224))
         parameter = next(module.parameters(), torch.zeros(1))
         with torch.inference_mode():
             module(torch.zeros(1, 3, *input_size, dtype=parameter.dtype, device=parameter.device))
-    except RuntimeError as error:
+    except Exception as error:  # whatever the network's own forward raises
+        why = str(error).partition("\n")[0] or type(error).__name__
         raise SpecError(
-            f"the network cannot take an image of {input_size[0]} x {input_size[1]}: {str(error).splitlines()[0]}; "
-            "try another --input-size"
+            f"the network cannot take an image of {input_size[0]} x {input_size[1]}: {why}; try another --input-size"
         ) from error
     finally:
         for handle in handles:
@@ -69,9 +69,7 @@ def resolve_layer(module: nn.Module, name: str) -> nn.Module:
     if name and name in named:
         return named[name]
     known = [known for known in named if known]
-    near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-    near += [known for known in known if name and known.startswith(name) and known not in near][: 4 - len(near)]
-    hint = (
-        f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(list(dict(module.named_children()))[:8])} …"
+    top = f"it has {', '.join(list(dict(module.named_children()))[:8])} …"
+    raise SpecError(
+        f"the model has no layer {name!r}{suggestion(name, known, top)} --layer '?' lists all with their shapes"
     )
-    raise SpecError(f"the model has no layer {name!r}: {hint} --layer '?' lists all with their shapes")

@@ -1,17 +1,17 @@
 """A network ready to be dissected."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from dissect.errors import SpecError
 from dissect.models.folding import fold_batch_norms
 from dissect.models.preprocessing import Preprocessing, Triple
 from dissect.models.sources import Architecture, find, last_layer
-from dissect.models.weights import fit, read_weights
+from dissect.models.weights import differences, fit, read_weights, strip
 
 
 @dataclass(frozen=True)
@@ -38,23 +38,26 @@ def load(
     """Build the network that MODEL names and load its weights; without weights it is random, from `seed`.
 
     keep: layers that will be read; where given, batch norms that no one reads are folded into the convolutions
-    before them. cache_dir: where converted weights are kept.
-    Raises SpecError, UnsafeError.
+    before them. cache_dir: where converted weights are kept. Nothing is downloaded, and torch's random state is left
+    alone. Raises SpecError, UnsafeError, SpaceError.
     """
     architecture = find(source, trust, seed)
     notes: list[str] = []
     loaded = read_weights(weights, cache_dir) if weights is not None else None
-    torch.manual_seed(seed)
-    module = architecture.build(None)
-    if loaded is not None:
-        notes += loaded.notes
-        own = module.state_dict()
-        last = last_layer(own)
-        if last is not None and last in loaded.tensors and loaded.tensors[last].dim() == own[last].dim():
-            module = _with_classes(architecture, module, len(own[last]), len(loaded.tensors[last]), notes)
-        fit(module, loaded, architecture.source)
-    elif not source.startswith("demo"):
-        notes.append(f"no --weights given: the network is random (seed {seed})")
+    preprocessing = architecture.preprocessing
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        if loaded is None:
+            module = architecture.build(None, {})
+            if not source.startswith("demo"):
+                notes.append(f"no --weights given: the network is random (seed {seed})")
+        else:
+            notes += loaded.notes
+            module = _with_weights(architecture, loaded.tensors, notes)
+            known = architecture.published(loaded.sha256)
+            if known is not None:
+                preprocessing = known
+                notes.append(f"mean and standard deviation are {known.origin}, recognised by the hash of the file")
     module.eval().requires_grad_(False)
     if keep is not None:
         module = fold_batch_norms(module, keep, notes)
@@ -62,18 +65,43 @@ def load(
         module,
         architecture.source,
         loaded.sha256 if loaded else None,
-        architecture.preprocessing.override(mean, std),
+        preprocessing.override(mean, std),
         tuple(notes),
     )
 
 
-def _with_classes(architecture: Architecture, module: nn.Module, own: int, wanted: int, notes: list[str]) -> nn.Module:
-    """The network, built again where the weights have another number of classes."""
-    if wanted == own:
-        return module
-    try:
-        module = architecture.build(wanted)
-    except TypeError:
-        raise SpecError(f"the weights have {wanted} classes, {architecture.source} has {own}") from None
-    notes.append(f"{wanted} classes, read from the last layer of the weights")
+def _with_weights(architecture: Architecture, given: Mapping[str, Tensor], notes: list[str]) -> nn.Module:
+    """The network with its weights, built for their number of classes."""
+    module = architecture.build(None, given)
+    own = module.state_dict()
+    tensors = strip(given, own, notes)
+    if tensors.keys() != given.keys():  # branches are chosen by the names as they are in the network
+        module = architecture.build(None, tensors)
+        own = module.state_dict()
+    for name in _class_layers(own, tensors):
+        wanted = len(tensors[name])
+        try:
+            other = architecture.build(wanted, tensors)
+        except TypeError:
+            raise SpecError(
+                f"the weights have {wanted} classes ({name}), {architecture.source} has {len(own[name])} and takes no "
+                "num_classes"
+            ) from None
+        if not differences(other.state_dict(), tensors):
+            notes.append(f"{wanted} classes, read from the last layer of the weights")
+            module = other
+            break
+    fit(module, tensors, architecture.source, notes)
     return module
+
+
+def _class_layers(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
+    """Weights whose length may tell the number of classes, where it is not the network's own: the last layer, and for
+    networks with several heads the first tensor of another length."""
+    other = [
+        name
+        for name, value in own.items()
+        if name in tensors and tensors[name].dim() == value.dim() > 1 and len(tensors[name]) != len(value)
+    ]
+    last = last_layer(dict(own))
+    return list(dict.fromkeys([*([last] if last in other else []), *other[:1]]))

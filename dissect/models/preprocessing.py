@@ -22,3 +22,4 @@ class Preprocessing:
 
 
 IMAGENET = Preprocessing((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), "ImageNet's, as nothing else is known")
+INSIDE = Preprocessing((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "none, as the network normalises its input itself")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dissect.errors import SpecError
 
-MAX_HEADER = 32 << 20
+MAX_HEADER = 8 << 20
 MAX_TENSORS = 20_000
 MAX_NAME = 1_000
 WIDTHS = {
@@ -34,6 +34,13 @@ def read(path: Path) -> dict[str, Tensor]:
         raise SpecError(f"{path} cannot be read as safetensors: {error}") from error
 
 
+def metadata(path: Path) -> dict[str, str]:
+    """The notes in the header of a checked file."""
+    with open(path, "rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(header.get("__metadata__", {}))
+
+
 def check(path: Path) -> None:
     """Raise SpecError unless the header is sound: limits, dtypes, shapes, and offsets that tile the file exactly."""
     try:
@@ -51,7 +58,9 @@ def check(path: Path) -> None:
         raise _fault(path, f"its header is no JSON object ({error})") from None
     if not isinstance(header, dict):
         raise _fault(path, "its header is no JSON object")
-    header.pop("__metadata__", None)
+    notes = header.pop("__metadata__", {})
+    if not isinstance(notes, dict) or not all(isinstance(value, str) for value in notes.values()):
+        raise _fault(path, "its __metadata__ are not texts by name")
     if len(header) > MAX_TENSORS:
         raise _fault(path, f"it lists {len(header):,} tensors, more than {MAX_TENSORS:,}")
     spans = sorted(_span(path, name, entry) for name, entry in header.items())

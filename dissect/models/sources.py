@@ -1,82 +1,138 @@
 """Where architectures come from: torchvision, timm, the demo, or code that the user vouches for by its hash."""
 
-import difflib
-import hashlib
-import importlib
-import importlib.util
-import inspect
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor, nn
 
 from dissect.errors import SpecError, UnsafeError
-from dissect.models.preprocessing import IMAGENET, Preprocessing
+from dissect.models import trusted
+from dissect.models.preprocessing import IMAGENET, INSIDE, Preprocessing
+from dissect.suggest import suggestion
+
+Names = Mapping[str, Tensor]
+"""State dict that a network is built for; empty where there are no weights."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """How to build a network with a number of classes (None: its own default); `source` names it in full."""
+    """`build(classes, weights)` makes the network: `classes` None means its own default, and the names in `weights`
+    decide about branches that a network may lack. `source` names it in full. `published(sha256)` is what the authors'
+    own weights of that hash were trained with, if the hash is known."""
 
     source: str
-    build: Callable[[int | None], nn.Module]
+    build: Callable[[int | None, Names], nn.Module]
     preprocessing: Preprocessing = IMAGENET
+    published: Callable[[str], Preprocessing | None] = lambda sha256: None
 
 
 def find(source: str, trust: str | None = None, seed: int = 0) -> Architecture:
     """The architecture that MODEL names. Raises SpecError (unknown), UnsafeError (code without trust)."""
     kind, _, name = source.partition(":")
-    if source in ("demo", "demo:untrained"):
+    if kind == "demo":
         return _demo(source, seed)
     if kind == "torchvision" and name:
         return _torchvision(name)
     if kind == "timm" and name:
         return _timm(name)
-    if (
-        source.endswith(".py")
-        or ".py:" in source
-        or (name and "." not in kind[:1] and kind not in ("torchvision", "timm"))
-    ):
-        return _trusted(source, trust)
+    if source.endswith(".py") or ".py:" in source or (name and kind not in ("torchvision", "timm")):
+        found = trusted.load(source, trust)
+        return Architecture(found.source, lambda classes, weights: found.build(classes))
+    _not_a_file(source)
     return _torchvision(source)
+
+
+def _not_a_file(source: str) -> None:
+    """A checkpoint in the place of MODEL says nothing about the network, unless it is a program."""
+    path = Path(source)
+    if path.suffix.lower() == ".safetensors":
+        raise SpecError(f"model {source!r} is a weights file: name the network and add --weights {source}")
+    if path.is_file():
+        raise UnsafeError(
+            f"model {source!r} is a file that only its own code could turn into a network: refused; name the network "
+            f"(torchvision:NAME, timm:NAME or FILE.py:factory) and give its state dict with --weights {source}"
+        )
 
 
 def _torchvision(name: str) -> Architecture:
     from torchvision import models
 
-    known = models.list_models(module=models) + models.list_models(module=models.segmentation)
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=4, cutoff=0.5)
-        hint = f"did you mean {', '.join(near)}?" if near else "`dissect run --help` names the kinds of models"
-        raise SpecError(f"torchvision has no model {name!r}: {hint}")
+    images = {
+        known: module
+        for module in (models, models.segmentation, models.detection, models.quantization)
+        for known in models.list_models(module=module)
+    }
+    if name not in images:
+        clips = models.list_models(module=models.video) + models.list_models(module=models.optical_flow)
+        if name in clips:
+            raise SpecError(f"torchvision's {name!r} takes films or pairs of images, not single images")
+        raise SpecError(f"torchvision has no model {name!r}{suggestion(name, sorted(images))}")
+    published = partial(_published, name)
+    preprocessing = INSIDE if images[name] is models.detection else IMAGENET
+    return Architecture(f"torchvision:{name}", partial(_build_torchvision, name), preprocessing, published)
 
-    def build(classes: int | None) -> nn.Module:
-        options: dict[str, object] = {"weights": None}
-        if "segmentation" in models.get_model_builder(name).__module__:
-            options["weights_backbone"] = None
-        if name in ("googlenet", "inception_v3"):
-            options |= {"init_weights": True, "aux_logits": True}
-        if classes is not None:
-            options["num_classes"] = classes
-        return models.get_model(name, **options)
 
-    return Architecture(f"torchvision:{name}", build)
+def _build_torchvision(name: str, classes: int | None, weights: Names) -> nn.Module:
+    """Construction without any download; branches for training only where the weights have them."""
+    from torchvision import models
+
+    options: dict[str, Any] = {"weights": None}
+    if name in models.list_models(module=models.segmentation) + models.list_models(module=models.detection):
+        options["weights_backbone"] = None
+    if name in models.list_models(module=models.segmentation) and not name.startswith("lraspp"):
+        options["aux_loss"] = any(key.startswith("aux_classifier.") for key in weights)
+    if name in models.list_models(module=models.quantization):
+        options["quantize"] = False
+    if name.endswith(("googlenet", "inception_v3")):
+        auxiliary = ("aux1.", "aux2.", "AuxLogits.")
+        options |= {
+            "init_weights": not weights,
+            "aux_logits": any(auxiliary[0] in k or k.startswith(auxiliary) for k in weights),
+        }
+    if classes is not None:
+        options["num_classes"] = classes
+    return models.get_model(name, **options)
+
+
+def _published(name: str, sha256: str) -> Preprocessing | None:
+    """Mean and standard deviation of torchvision's own weights, known by the hash in their file name."""
+    from torchvision import models
+
+    try:
+        entries = list(models.get_model_weights(name))
+    except ValueError:
+        return None
+    for entry in entries:
+        known = entry.url.rsplit("-", 1)[-1].removesuffix(".pth")
+        if len(known) >= 8 and sha256.startswith(known):
+            transforms = entry.transforms()
+            if hasattr(transforms, "mean") and hasattr(transforms, "std"):
+                mean, std = (tuple(float(v) for v in values) for values in (transforms.mean, transforms.std))
+                if name.endswith(("googlenet", "inception_v3")):  # their `transform_input` goes on to -1..1
+                    mean = std = (0.5, 0.5, 0.5)
+                return Preprocessing(mean, std, f"torchvision's for {entry}")  # type: ignore[arg-type]
+    return None
 
 
 def _timm(name: str) -> Architecture:
     try:
         import timm
     except ImportError:
-        raise SpecError("timm is not installed: pip install 'dissect[timm]'") from None
-    if not timm.is_model(name):
-        near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
-        raise SpecError(f"timm has no model {name!r}" + (f": did you mean {', '.join(near)}?" if near else ""))
+        raise SpecError(
+            f"model 'timm:{name}' needs timm, which is not installed: pip install 'dissect[timm]'"
+        ) from None
+    if not timm.is_model(name.partition(".")[0]):
+        raise SpecError(f"timm has no model {name!r}{suggestion(name, timm.list_models())}")
 
-    def build(classes: int | None) -> nn.Module:
+    def build(classes: int | None, weights: Names) -> nn.Module:
         options = {} if classes is None else {"num_classes": classes}
-        return timm.create_model(name, pretrained=False, **options)
+        try:
+            return timm.create_model(name, pretrained=False, **options)
+        except RuntimeError as error:
+            raise SpecError(f"timm cannot make {name!r}: {error}") from error
 
     given = timm.get_pretrained_cfg(name)
     if given is None:
@@ -89,59 +145,17 @@ def _demo(source: str, seed: int) -> Architecture:
     from dissect.models import demo
 
     preprocessing = Preprocessing(demo.MEAN, demo.STD, "the demo network's own")
-    build = demo.trained if source == "demo" else lambda: demo.untrained(seed)
-    return Architecture(source, lambda classes: build(), preprocessing)
+    makers: dict[str, Callable[[], nn.Module]] = {
+        "demo": demo.trained,
+        "demo:untrained": partial(demo.untrained, seed),
+    }
+    if source not in makers:
+        raise SpecError(f"model {source!r} is unknown: expected demo or demo:untrained")
+    make = makers[source]
+    return Architecture(source, lambda classes, weights: make(), preprocessing)
 
 
-def _trusted(source: str, trust: str | None) -> Architecture:
-    """`FILE.py:factory` or `pkg.module:factory`, run only if the file's hash is the one that the user vouches for."""
-    place, _, factory = source.rpartition(":")
-    if not place:
-        place, factory = source, "model"
-    path = Path(place) if place.endswith(".py") else _module_file(place)
-    if path is None or not path.is_file():
-        raise SpecError(f"model {source!r} names no file: expected FILE.py:factory or pkg.module:factory")
-    text = path.read_bytes()
-    digest = hashlib.sha256(text).hexdigest()
-    if trust != digest:
-        why = "it is code" if trust is None else f"--trust-code is {trust[:12]}…, but its hash is another"
-        raise UnsafeError(
-            f"model {source!r} is refused: {why}. Read {path.name}; if you trust it, repeat the command with\n"
-            f"  --trust-code {digest}"
-        )
-    name = f"dissect_trusted_{digest[:16]}"
-    spec = importlib.util.spec_from_loader(name, loader=None, origin=str(path))
-    assert spec is not None
-    module = importlib.util.module_from_spec(spec)
-    module.__file__ = str(path)
-    sys.modules[name] = module
-    exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102 - the very bytes whose hash was given
-    make = getattr(module, factory, None)
-    if not callable(make):
-        raise SpecError(f"{path.name} has no function {factory!r}")
-    takes_classes = "num_classes" in inspect.signature(make).parameters
-
-    def build(classes: int | None) -> nn.Module:
-        network = make(num_classes=classes) if takes_classes and classes is not None else make()
-        if not isinstance(network, nn.Module):
-            raise SpecError(
-                f"{factory}() in {path.name} returns a {type(network).__name__}, expected a torch.nn.Module"
-            )
-        return network
-
-    return Architecture(f"{path.name}:{factory}@{digest[:16]}", build)
-
-
-def _module_file(name: str) -> Path | None:
-    """The file of a module, found without importing its last part."""
-    try:
-        spec = importlib.util.find_spec(name)
-    except (ImportError, ValueError, AttributeError):
-        return None
-    return Path(spec.origin) if spec is not None and spec.origin else None
-
-
-def last_layer(tensors: dict[str, Tensor]) -> str | None:
+def last_layer(tensors: Names) -> str | None:
     """Name of the last weight matrix or 1 x 1 convolution of a network's own state dict: that of its classes."""
     last = None
     for name, value in tensors.items():

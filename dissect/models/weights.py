@@ -1,34 +1,32 @@
 """Weights from a file: safetensors directly, pickled state dicts only through a limited child process.
 
-There is no fallback: what cannot be loaded as weights only is refused. Why a child process although torch offers
-`weights_only`: that mode was bypassed twice (CVE-2025-32434, CVE-2026-24747).
+There is no fallback: what cannot be loaded as weights only is refused. Why two more layers although torch offers
+`weights_only`: that mode was bypassed twice (CVE-2025-32434, CVE-2026-24747). First the bytes are judged without
+loading anything (`inspection`, `opcodes`), then a child process without network loads them under limits (`child`).
 """
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
-import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from dissect.errors import DissectError, SpecError, UnsafeError
-from dissect.models import child, safetensors_file
+from dissect.errors import DissectError, SpaceError, SpecError, UnsafeError
+from dissect.models import child, inspection, safetensors_file
+from dissect.suggest import near
 
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")
+PROGRAMS = (".pt2", ".pkl", ".pickle", ".joblib", ".mar", ".torchscript", ".ptc")
 MAX_BYTES = 16 << 30
-# Part of a member's name -> what kind of archive it betrays.
-PROGRAMS = (
-    ("/code/", "a TorchScript program"),
-    ("constants.pkl", "a TorchScript program"),
-    (".data/extern_modules", "a torch.package archive"),
-    ("models/model.json", "an exported program"),
-    ("serialized_exported_program.json", "an exported program"),
-)
+CACHE_VERSION = 2
+"""Grows when the child takes other tensors out of the same file."""
 
 
 @dataclass(frozen=True)
@@ -43,25 +41,24 @@ class Weights:
 def read_weights(path: str | Path, cache: Path | None = None) -> Weights:
     """Read a `.safetensors` file or a state dict. `cache`: folder where converted files are kept by sha256.
 
-    Raises SpecError (missing, damaged, unknown kind), UnsafeError (whatever would need code to load).
+    Raises SpecError (missing, damaged, unknown kind), UnsafeError (whatever would need code to load), SpaceError.
     """
     path = Path(path)
     if not path.is_file():
         raise SpecError(f"weights {path} do not exist: expected a .safetensors file or a state dict")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise SpecError(f"weights {path} have {size:,} bytes, more than {MAX_BYTES:,}")
-    digest = file_sha256(path)
-    notes: list[str] = []
-    if path.suffix == ".safetensors":
-        tensors = safetensors_file.read(path)
-    elif path.suffix in PICKLED:
-        tensors, notes = _through_child(path, size, digest, cache)
-    else:
-        raise SpecError(
-            f"weights {path} have the unknown suffix {path.suffix!r}: expected .safetensors, {', '.join(PICKLED)}"
-        )
-    tensors = _strip(tensors, notes)
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SpecError(f"weights {path} have {size:,} bytes, more than {MAX_BYTES:,}")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if 2 * size > memory:
+            raise SpaceError(f"weights {path} have {size:,} bytes, too many for a machine with {memory:,} of memory")
+        digest = file_sha256(path)
+        tensors, notes = _tensors(path, size, digest, cache)
+    except OSError as error:
+        raise SpecError(f"weights {path} cannot be read: {error.strerror or error}") from error
+    if not tensors:
+        raise SpecError(f"weights {path} hold no tensors")
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not bool(value.isfinite().all())]
     if bad:
         notes.append(f"{len(bad)} weight tensors hold NaN or infinity, first {bad[0]}")
@@ -73,45 +70,49 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _refuse_code(path: Path) -> None:
-    """Archives that are programs are told from state dicts by what they contain, before anything is loaded."""
-    if not zipfile.is_zipfile(path):
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        raise UnsafeError(f"weights {path} are a damaged archive ({error}): refused") from None
-    for mark, kind in PROGRAMS:
-        if any(mark in name for name in names):
-            raise UnsafeError(
-                f"weights {path} are {kind}, which is code: refused; save the state dict instead "
-                "(torch.save(model.state_dict(), FILE) or safetensors)"
-            )
-
-
-def _through_child(path: Path, size: int, digest: str, cache: Path | None) -> tuple[dict[str, Tensor], list[str]]:
-    _refuse_code(path)
-    kept = cache / f"{digest}.safetensors" if cache else None
+def _tensors(path: Path, size: int, digest: str, cache: Path | None) -> tuple[dict[str, Tensor], list[str]]:
+    suffix = path.suffix.lower()
+    if suffix == ".safetensors":
+        with open(path, "rb") as file:
+            if inspection.is_pickled(file.read(8)):
+                raise UnsafeError(f"weights {path} are a pickle or an archive under the name of safetensors: refused")
+        return safetensors_file.read(path), []
+    if suffix in PROGRAMS:
+        raise UnsafeError(f"weights {path} ({suffix}) are code to torch: refused; {inspection.SAVE_INSTEAD}")
+    if suffix not in PICKLED:
+        raise SpecError(
+            f"weights {path} have the unknown suffix {path.suffix!r}: expected .safetensors, {', '.join(PICKLED)}"
+        )
+    kept = cache / f"{digest}-{CACHE_VERSION}.safetensors" if cache else None
     if kept is not None and kept.is_file():
-        return safetensors_file.read(kept), _wrapper_notes(kept)
+        try:
+            return safetensors_file.read(kept), _wrapper_notes(kept)
+        except SpecError:  # damaged in the cache: made again
+            kept.unlink(missing_ok=True)
+    inspection.judge(path)
+    return _through_child(path, size, kept)
+
+
+def _through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, Tensor], list[str]]:
+    seconds = child.SECONDS + 2 * child.cpu_seconds(size)
     with tempfile.TemporaryDirectory(prefix="dissect-") as folder:
         target = Path(folder) / "weights.safetensors"
         command = [sys.executable, "-I", child.__file__, str(path.absolute()), str(target), str(size)]
+        environment = {"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "OMP_NUM_THREADS": "1"}
         try:
             done = subprocess.run(
-                command, cwd=folder, env={"PATH": os.defpath}, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-                timeout=child.SECONDS + 30, check=False,
+                command, cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                errors="replace", timeout=seconds, check=False,
             )  # fmt: skip
         except subprocess.TimeoutExpired:
-            raise UnsafeError(f"weights {path} did not load within {child.SECONDS + 30} s: refused") from None
+            raise UnsafeError(f"weights {path} did not load within {seconds} s: refused") from None
         if done.returncode == 3:
-            raise UnsafeError(
-                f"weights {path} cannot be loaded as weights only, and there is no other way: {done.stdout.strip()}"
-            )
+            raise inspection.refusal(path, done.stdout.strip())
         if done.returncode != 0 or not target.is_file():
-            raise UnsafeError(f"weights {path} made the loading process end with code {done.returncode}: refused")
-        safetensors_file.check(target)
+            last = (done.stderr.strip().splitlines() or [""])[-1][:200]
+            raise UnsafeError(
+                f"weights {path} made the loading process end with code {done.returncode}: refused. {last}".rstrip()
+            )
         tensors, notes = safetensors_file.read(target), _wrapper_notes(target)
         if kept is not None:
             _keep(target, kept)
@@ -123,53 +124,65 @@ def _keep(source: Path, kept: Path) -> None:
     aside = kept.with_suffix(f".{os.getpid()}.tmp")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(source.read_bytes())
+        shutil.copyfile(source, aside)
         aside.replace(kept)
     except OSError:
         aside.unlink(missing_ok=True)
 
 
 def _wrapper_notes(path: Path) -> list[str]:
-    from safetensors import safe_open
-
-    with safe_open(path, "pt") as file:
-        wrappers = (file.metadata() or {}).get("wrappers", "")
+    wrappers = safetensors_file.metadata(path).get("wrappers", "")
     return [f"weights taken from {name!r} inside the checkpoint" for name in wrappers.split(",") if name]
 
 
-def _strip(tensors: dict[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
-    """Take off `module.` prefixes that data-parallel training leaves."""
-    if not tensors:
-        raise SpecError("the weights file holds no tensors")
-    for prefix in ("module.", "_orig_mod."):
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-            notes.append(f"prefix {prefix!r} taken off the names of the weights")
-    return tensors
+def strip(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], notes: list[str]) -> dict[str, Tensor]:
+    """Take off what wrappers (data-parallel, compile, Lightning) put before every name and the network lacks."""
+    found = dict(tensors)
+    for _ in range(4):
+        prefix = next(iter(found)).partition(".")[0] + "."
+        if not all(name.startswith(prefix) and len(name) > len(prefix) for name in found):
+            break
+        shorter = {name.removeprefix(prefix): value for name, value in found.items()}
+        known = prefix in ("module.", "_orig_mod.")
+        if any(name.startswith(prefix) for name in own) or not (known or own.keys() & shorter.keys()):
+            break
+        found = shorter
+        notes.append(f"prefix {prefix!r} taken off the names of the weights")
+    return found
 
 
-def fit(module: torch.nn.Module, weights: Weights, source: str) -> None:
-    """Load strictly. Raises SpecError listing what is missing, unexpected or of another shape."""
-    own = module.state_dict()
-    given = weights.tensors
+def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from fitting a network, in words; empty where they fit."""
     missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
     unexpected = [n for n in given if n not in own and not n.endswith("num_batches_tracked")]
-    shapes = [n for n in own if n in given and own[n].shape != given[n].shape]
-    faults = []
-    if missing:
-        faults.append(f"{len(missing)} missing ({', '.join(missing[:3])}{' …' if len(missing) > 3 else ''})")
-    if unexpected:
-        faults.append(
-            f"{len(unexpected)} unexpected ({', '.join(unexpected[:3])}{' …' if len(unexpected) > 3 else ''})"
-        )
-    if shapes:
-        name = shapes[0]
-        faults.append(
-            f"{len(shapes)} of another shape ({name}: {list(given[name].shape)}, expected {list(own[name].shape)})"
-        )
-    if faults:
+    shapes = [
+        f"{n}: {list(given[n].shape)}, expected {list(own[n].shape)}"
+        for n in own
+        if n in given and own[n].shape != given[n].shape
+    ]
+    faults = [
+        f"{len(names)} {what} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
+        for names, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
+        if names
+    ]
+    meant = ((name, near(name, missing[:2000], 1)) for name in unexpected[:3])
+    pairs = [f"{name} for {close[0]}" for name, close in meant if close]
+    return [*faults, f"perhaps {', '.join(pairs)}"] if pairs else faults
+
+
+def fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str, notes: list[str]) -> None:
+    """Load strictly. Raises SpecError listing what is missing, unexpected or of another shape."""
+    own = module.state_dict()
+    if faults := differences(own, tensors):
         raise SpecError(f"the weights do not fit {source}: {'; '.join(faults)}")
+    kinds = {
+        f"{tensors[n].dtype} to {value.dtype}".replace("torch.", "")
+        for n, value in own.items()
+        if n in tensors and tensors[n].dtype != value.dtype
+    }
+    if kinds:
+        notes.append(f"weights converted from {', '.join(sorted(kinds))}")
     try:
-        module.load_state_dict({n: v for n, v in given.items() if n in own}, strict=False)
+        module.load_state_dict({n: v for n, v in tensors.items() if n in own}, strict=False)
     except RuntimeError as error:
         raise DissectError(f"the weights do not load into {source}: {error}") from error
