@@ -43,7 +43,9 @@ def default_layer(network: Network, x: Tensor, target: Target) -> str:
     return layers[-1]
 
 
-def grad_cam(network: Network, x: Tensor, target: Target, layer: str | None = None, signed: bool = False) -> Attribution:
+def grad_cam(
+    network: Network, x: Tensor, target: Target, layer: str | None = None, signed: bool = False
+) -> Attribution:
     """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391, equations 1 and 2), enlarged bilinearly to the image.
 
     signed: keep negative places instead of the paper's ReLU; the record says which. values is the small map
@@ -69,4 +71,6 @@ def guided_grad_cam(
     fine = attribute(network, x, target, fine_method)
     values = fine.values * coarse.map[:, None]
     record = {"name": "guided-grad-cam", "layer": coarse.method["layer"], "fine": fine.method}
-    return Attribution(record, target.title, values, fine_method.readout(values), fine.score, fine.audit, coarse.notes + fine.notes)
+    return Attribution(
+        record, target.title, values, fine_method.readout(values), fine.score, fine.audit, coarse.notes + fine.notes
+    )

@@ -1,4 +1,5 @@
-"""Which labelled units carried this decision: contributions of a layer's units, joined with what the dissection calls them."""
+"""Which labelled units carried this decision: contributions of a layer's units, joined with what the dissection calls
+them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -57,8 +58,8 @@ def contributions(
 ) -> Contributions:
     """Contributions of a layer's units to the target's score for x [N, C, H, W].
 
-    gradient: activation x gradient. path: the same, averaged on the way from a silent layer to this one, which adds up to
-    the whole score difference (integrated gradients on the layer). ablation: the drop when a unit is silenced, one
+    gradient: activation x gradient. path: the same, averaged on the way from a silent layer to this one, which adds up
+    to the whole score difference (integrated gradients on the layer). ablation: the drop when a unit is silenced, one
     forward pass each; its maps show the unit's share by activation.
     Raises SpecError where the layer is not on the way to the target.
     """
@@ -81,14 +82,21 @@ def contributions(
         weight = maps.abs()
         whole = weight.sum((2, 3), keepdim=True)
         even = torch.full_like(weight, 1 / (maps.shape[2] * maps.shape[3]))
-        parts = drops[:, :, None, None] * torch.where(whole > 0, weight / whole.clamp(min=torch.finfo(maps.dtype).tiny), even)
+        parts = drops[:, :, None, None] * torch.where(
+            whole > 0, weight / whole.clamp(min=torch.finfo(maps.dtype).tiny), even
+        )
     return Contributions(layer, target.title, way, parts.sum((2, 3)), parts, score, gap)
 
 
 def _scaled(network: Network, x: Tensor, target: Target, layer: str, factor: float) -> tuple[Tensor, Tensor]:
     """(score, gradient with respect to the layer) with the layer's output scaled."""
     with torch.inference_mode(False), torch.enable_grad(), network.running():
-        output, tap = network.forward(x.detach().clone().requires_grad_(), target.layer, tap=layer, swap=lambda a: (a.detach() * factor).requires_grad_())
+        output, tap = network.forward(
+            x.detach().clone().requires_grad_(),
+            target.layer,
+            tap=layer,
+            swap=lambda a: (a.detach() * factor).requires_grad_(),
+        )
         score = target.score(output)
         assert tap is not None
         (gradient,) = torch.autograd.grad(score.sum(), tap)
@@ -129,18 +137,27 @@ def detectors(labels: Sequence[UnitLabel], concept: str) -> list[int]:
     return [unit for unit, label in enumerate(labels) if label.concept == concept and label.detector]
 
 
-def carriers(found: Contributions, labels: Sequence[UnitLabel] | None = None, top: int = 10, image: int = 0) -> list[Carrier]:
-    """The units with the largest contributions by magnitude to one image's score. Raises SpecError where labels do not fit."""
+def carriers(
+    found: Contributions, labels: Sequence[UnitLabel] | None = None, top: int = 10, image: int = 0
+) -> list[Carrier]:
+    """The units with the largest contributions by magnitude to one image's score. Raises SpecError where labels do
+    not fit."""
     values = found.values[image]
     if labels is not None and len(labels) != len(values):
-        raise SpecError(f"layer {found.layer!r} has {len(values)} units here and {len(labels)} in the dissection: another network")
+        raise SpecError(
+            f"layer {found.layer!r} has {len(values)} units here and {len(labels)} in the dissection: another network"
+        )
     whole = float(values.abs().sum()) or 1.0
     order = values.abs().argsort(descending=True, stable=True)[:top]
-    return [Carrier(u, float(values[u]), float(values[u].abs()) / whole, labels[u] if labels else None) for u in order.tolist()]
+    return [
+        Carrier(u, float(values[u]), float(values[u].abs()) / whole, labels[u] if labels else None)
+        for u in order.tolist()
+    ]
 
 
 def concept_sums(found: Contributions, labels: Sequence[UnitLabel], image: int = 0) -> list[dict[str, Any]]:
-    """What the detectors of each concept gave together, largest magnitude first; units without a label stand under None."""
+    """What the detectors of each concept gave together, largest magnitude first; units without a label stand under
+    None."""
     carriers(found, labels, 1, image)  # refuses labels of another network
     sums: dict[tuple[str | None, str | None], list[float]] = {}
     for unit, label in enumerate(labels):

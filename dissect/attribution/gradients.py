@@ -1,7 +1,7 @@
 """One shape for every method that goes back through the network: rules, points, a weighing and a read-out in slots.
 
-    attribute(network, x, class_target(281), METHODS["guided"])
-    replace(METHODS["deconvnet"], pool=SWITCHES, readout=maximum)     # a new method is data
+attribute(network, x, class_target(281), METHODS["guided"])
+replace(METHODS["deconvnet"], pool=SWITCHES, readout=maximum)     # a new method is data
 """
 
 from collections.abc import Callable

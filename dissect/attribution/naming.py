@@ -15,9 +15,13 @@ FORMS = "top, class:N (or N), unit:LAYER:N, direction:LAYER:FILE.npy, concept:LA
 
 
 def parse_target(
-    text: str, network: Network, x: Tensor, probability: bool = False, reduce: str = "max",
+    text: str,
+    network: Network,
+    x: Tensor,
+    probability: bool = False,
+    reduce: str = "max",
     detectors: Callable[[str, str], Sequence[int]] | None = None,
-) -> Target:  # fmt: skip
+) -> Target:
     """`top` is the class that the network gives x [1, C, H, W]; detectors(layer, concept) answers for concepts.
 
     Raises SpecError for other forms, files that hold no vector, concepts without a dissection.
@@ -27,7 +31,9 @@ def parse_target(
         with torch.no_grad(), network.running():
             output = network.forward(network.check_input(x), OUTPUT)[0]
         if output.dim() != 2:
-            raise SpecError(f"--target top: {network.name} returns {list(output.shape[1:])} per image, not one score a class")
+            raise SpecError(
+                f"--target top: {network.name} returns {list(output.shape[1:])} per image, not one score a class"
+            )
         return class_target(int(output[0].argmax()), probability)
     if text.isdigit():
         kind, rest = "class", text
@@ -42,7 +48,9 @@ def parse_target(
             vector = np.load(path, allow_pickle=False)
         except (OSError, ValueError) as error:
             raise SpecError(f"--target {text}: {path} is no array file ({error})") from None
-        return direction_target(layer, vector.astype(np.float64).ravel().tolist(), reduce, f"direction {path.name} in {layer}")
+        return direction_target(
+            layer, vector.astype(np.float64).ravel().tolist(), reduce, f"direction {path.name} in {layer}"
+        )
     if kind == "concept" and layer:
         if detectors is None:
             raise SpecError(f"--target {text}: a concept needs the run that found its detectors, add --run RUN")

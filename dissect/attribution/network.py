@@ -59,15 +59,16 @@ class Network:
         self.module, self.name = module, name
         if (mean is None) != (std is None):
             raise SpecError("mean and std go together: give both (0..1 scale) or none")
-        if mean is not None and std is not None:
-            if len(mean) != len(std) or not mean or min(std) <= 0 or not np.isfinite([*mean, *std]).all():
-                raise SpecError(f"mean {list(mean)} and std {list(std)}: expected as many of each, finite, std positive")
+        if mean is not None and std is not None and not _is_scale(mean, std):
+            raise SpecError(f"mean {list(mean)} and std {list(std)}: expected as many of each, finite, std positive")
         self.mean = None if mean is None else tuple(float(m) for m in mean)
         self.std = None if std is None else tuple(float(s) for s in std)
         parameter = next((p for p in module.parameters() if p.is_floating_point()), None)
         self.device = torch.device("cpu") if parameter is None else parameter.device
         self.dtype = torch.float32 if parameter is None else parameter.dtype
-        self.named = {key: value for key, value in module.named_modules() if key}
+        # Scripted parts take no hooks, so they cannot be read; what runs in them is still differentiated.
+        scripted = torch.jit.ScriptModule
+        self.named = {key: part for key, part in module.named_modules() if key and not isinstance(part, scripted)}
         self.named.setdefault(OUTPUT, module)
         self._probes: dict[tuple[int, ...], Probe] = {}
         self._check_module()
@@ -85,10 +86,12 @@ class Network:
                 f"{self.name} has {self.dtype} parameters: differences and gradients drown in rounding there; "
                 "load it in float32 (module.float())"
             )
+        if isinstance(self.module, torch.jit.ScriptModule):
+            raise SpecError(f"{self.name} is scripted, which hides its layers and ReLUs: load the plain Python module")
         for key, part in self.named.items():
             if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
                 raise SpecError(
-                    f"{self.name}: batch norm {key!r} keeps no running statistics, so every image depends on its batch; "
+                    f"{self.name}: batch norm {key!r} keeps no running statistics: every image depends on its batch; "
                     "attribution needs track_running_stats=True"
                 )
 
@@ -109,7 +112,9 @@ class Network:
         """uint8 [N, h, w, C] -> what the module takes, [N, C, h, w]."""
         mean, std = self.scale()
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != mean.shape[1]:
-            raise SpecError(f"images: expected uint8 [N, h, w, {mean.shape[1]}], found {images.dtype} {list(images.shape)}")
+            raise SpecError(
+                f"images: expected uint8 [N, h, w, {mean.shape[1]}], found {images.dtype} {list(images.shape)}"
+            )
         pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
         return ((pixels.to(self.dtype) / 255 - mean) / std).contiguous()
 
@@ -126,7 +131,9 @@ class Network:
     def check_input(self, x: Tensor) -> Tensor:
         """x as a plain floating-point [N, C, h, w] tensor of the network's dtype, detached. Raises SpecError."""
         if not isinstance(x, Tensor):
-            raise SpecError(f"expected a tensor [N, C, h, w], found {type(x).__name__}: 8-bit images go through prepare()")
+            raise SpecError(
+                f"expected a tensor [N, C, h, w], found {type(x).__name__}: 8-bit images go through prepare()"
+            )
         if not x.is_floating_point():
             raise SpecError(
                 f"the input has dtype {x.dtype}, which has no gradient and an unknown range: "
@@ -189,13 +196,18 @@ class Network:
         return self._probes[key]
 
     def shape(self, layer: str, x: Tensor) -> tuple[int, ...]:
-        """Shape of what a layer returns for one image of the size of x. Raises SpecError for a layer that is not there."""
+        """Shape of what a layer returns for one image of the size of x. Raises SpecError for a layer that is not
+        there."""
         if layer not in self.named:
-            near = [name for name in self.named if name.split(".")[0] == layer.split(".")[0]] or list(self.named)
-            raise SpecError(f"{self.name} has no layer {layer!r}: it has {', '.join(near[:12])}{' …' if len(near) > 12 else ''}")
+            near = [name for name in self.named if name.startswith(layer.partition(".")[0])] or list(self.named)
+            raise SpecError(
+                f"{self.name} has no layer {layer!r}: it has {', '.join(near[:12])}{' …' if len(near) > 12 else ''}"
+            )
         probe = self.probe(x)
         if layer not in probe.calls:
-            raise SpecError(f"layer {layer!r} of {self.name} does not run in the forward pass: there is nothing to read")
+            raise SpecError(
+                f"layer {layer!r} of {self.name} does not run in the forward pass: there is nothing to read"
+            )
         if layer not in probe.shapes:
             raise SpecError(f"layer {layer!r} of {self.name} does not return one tensor: choose a layer inside it")
         return probe.shapes[layer]
@@ -245,7 +257,9 @@ class Network:
             for handle in handles:
                 handle.remove()
         if layer not in got:
-            raise SpecError(f"layer {layer!r} of {self.name} ran {counts[layer]} times, {probe.calls[layer]} were expected")
+            raise SpecError(
+                f"layer {layer!r} of {self.name} ran {counts[layer]} times, {probe.calls[layer]} were expected"
+            )
         return got[layer], got.get("tap")
 
 
@@ -261,3 +275,7 @@ def _check_repeatable(first: object, second: object, name: str) -> None:
             f"{name} is not deterministic: two passes over one image differ by {gap:.3g} (largest value {top:.3g}); "
             "switch off its dropout or sampling, an attribution of it would be noise"
         )
+
+
+def _is_scale(mean: Sequence[float], std: Sequence[float]) -> bool:
+    return len(mean) == len(std) > 0 and bool(np.isfinite([*mean, *std]).all()) and min(std) > 0

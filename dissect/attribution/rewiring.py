@@ -24,21 +24,30 @@ from dissect.errors import SpecError
 
 EXTENSIONS = ("derivative",)
 
+
+def _private(*names: str) -> list[Any]:
+    """Functions behind the public ones, which is what a mode is shown."""
+    return [getattr(F, name) for name in names if hasattr(F, name)]
+
+
 _RELU = {F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_}
 _CLAMP = {torch.clamp, torch.clamp_, Tensor.clamp, Tensor.clamp_, torch.clip, torch.clip_, Tensor.clip, Tensor.clip_}
 _CLAMP_MIN = {torch.clamp_min, torch.clamp_min_, Tensor.clamp_min, Tensor.clamp_min_}
-_THRESHOLD = {F.threshold, F._threshold, F.threshold_, torch.threshold, torch.threshold_}
+_THRESHOLD = {F.threshold, torch.threshold, torch.threshold_, *_private("_threshold", "threshold_")}
 _MAXIMUM = {torch.maximum, Tensor.maximum, torch.max, Tensor.max}
-_POOL = {F.max_pool2d, F._max_pool2d, torch.max_pool2d}
+_POOL = {F.max_pool2d, torch.max_pool2d, *_private("_max_pool2d")}
 _POOL_INDICES = {F.max_pool2d_with_indices}
-_ADAPTIVE_POOL = {F.adaptive_max_pool2d, F._adaptive_max_pool2d}
+_ADAPTIVE_POOL = {F.adaptive_max_pool2d, *_private("_adaptive_max_pool2d")}
 _ADAPTIVE_POOL_INDICES = {F.adaptive_max_pool2d_with_indices}
 _POOLS = _POOL | _POOL_INDICES | _ADAPTIVE_POOL | _ADAPTIVE_POOL_INDICES
 _COMPARISON = {
     getattr(home, name)
     for home, names in (
         (torch, ("gt", "ge", "lt", "le", "greater", "less", "sign", "heaviside")),
-        (Tensor, ("gt", "ge", "lt", "le", "greater", "less", "sign", "heaviside", "__gt__", "__ge__", "__lt__", "__le__")),
+        (
+            Tensor,
+            ("gt", "ge", "lt", "le", "greater", "less", "sign", "heaviside", "__gt__", "__ge__", "__lt__", "__le__"),
+        ),
     )
     for name in names
 }
@@ -48,13 +57,30 @@ _COMPARISON = {
 _RECTIFIER_NODES = {"Relu", "Threshold"}
 _CLAMP_NODES = {"Clamp", "ClampMin"}
 _UNDEFINED_NODES = {
-    "Gelu": "GELU", "Silu": "SiLU", "Mish": "Mish", "Elu": "ELU", "Celu": "CELU", "LeakyRelu": "LeakyReLU",
-    "PreluKernel": "PReLU", "RreluWithNoise": "RReLU", "RreluWithNoiseFunctional": "RReLU", "Softplus": "Softplus",
-    "Hardtanh": "ReLU6 or Hardtanh", "Hardswish": "Hardswish", "Softshrink": "Softshrink",
-    "Hardshrink": "Hardshrink", "LogSigmoid": "LogSigmoid",
-}  # fmt: skip
+    "Gelu": "GELU",
+    "Silu": "SiLU",
+    "Mish": "Mish",
+    "Elu": "ELU",
+    "Celu": "CELU",
+    "LeakyRelu": "LeakyReLU",
+    "PreluKernel": "PReLU",
+    "RreluWithNoise": "RReLU",
+    "RreluWithNoiseFunctional": "RReLU",
+    "Softplus": "Softplus",
+    "Hardtanh": "ReLU6 or Hardtanh",
+    "Hardswish": "Hardswish",
+    "Softshrink": "Softshrink",
+    "Hardshrink": "Hardshrink",
+    "LogSigmoid": "LogSigmoid",
+}
 _GATE_NODES = {"Sigmoid": "sigmoid", "Tanh": "tanh", "Hardsigmoid": "hard sigmoid", "Softmax": "softmax"}
-_POOL_NODES = {"MaxPool2DWithIndices", "AdaptiveMaxPool2D", "MaxPool3DWithIndices", "AdaptiveMaxPool3D", "MkldnnMaxPool2D"}
+_POOL_NODES = {
+    "MaxPool2DWithIndices",
+    "AdaptiveMaxPool2D",
+    "MaxPool3DWithIndices",
+    "AdaptiveMaxPool3D",
+    "MkldnnMaxPool2D",
+}
 _LINEAR_NODES = {"Convolution", "Addmm", "Mm", "Bmm", "Linear", "MkldnnConvolution", "Addbmm", "Baddbmm"}
 _OURS = {"_Relu": "relu", "_Pool": "max-pool", "_Linear": "linear"}
 
@@ -89,7 +115,13 @@ class Audit:
         return {
             "replaced": dict(Counter(call.kind for call in self.calls)),
             "calls": [
-                {"kind": c.kind, "layer": c.layer, "spelling": c.spelling, "shape": list(c.shape), "in_place": c.in_place}
+                {
+                    "kind": c.kind,
+                    "layer": c.layer,
+                    "spelling": c.spelling,
+                    "shape": list(c.shape),
+                    "in_place": c.in_place,
+                }
                 for c in self.calls
             ],
             "extended": dict(self.extended),
@@ -129,7 +161,9 @@ class _Relu(Function):
 
 class _Pool(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]], rule: PoolRule) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, x: Tensor, pool: Callable[[Tensor], tuple[Tensor, Tensor]], rule: PoolRule
+    ) -> tuple[Tensor, Tensor]:
         value, place = pool(x)
         ctx.save_for_backward(place)
         ctx.rule, ctx.shape = rule, x.shape
@@ -147,7 +181,12 @@ class _Pool(Function):
 class _Linear(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, call: Callable[[Tensor, Tensor, Tensor | None], Tensor], rule: LinearRule
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        call: Callable[[Tensor, Tensor, Tensor | None], Tensor],
+        rule: LinearRule,
     ) -> Tensor:
         z = call(x, weight, bias)
         ctx.save_for_backward(x, weight, z.clone())  # an in-place ReLU may overwrite what is returned
@@ -220,7 +259,9 @@ class Rewiring(TorchFunctionMode):
             self._within.pop()
 
     def _note(self, kind: str, spelling: str, x: Tensor, in_place: bool) -> None:
-        self.audit.calls.append(Call(kind, self._within[-1] if self._within else "", spelling, tuple(x.shape), in_place))
+        self.audit.calls.append(
+            Call(kind, self._within[-1] if self._within else "", spelling, tuple(x.shape), in_place)
+        )
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -269,7 +310,13 @@ class Rewiring(TorchFunctionMode):
         given = {**dict(zip(names, args)), **kwargs}
         x, weight, bias = given.pop("input"), given.pop("weight"), given.pop("bias", None)
         self._note("linear", getattr(func, "__name__", str(func)), x, False)
-        result = _Linear.apply(x, weight.detach(), None if bias is None else bias.detach(), lambda a, w, b: func(a, w, b, **given), self.linear)
+        result = _Linear.apply(
+            x,
+            weight.detach(),
+            None if bias is None else bias.detach(),
+            lambda a, w, b: func(a, w, b, **given),
+            self.linear,
+        )
         assert isinstance(result, Tensor)
         return result
 
@@ -315,7 +362,7 @@ class Rewiring(TorchFunctionMode):
             # A network may well have no max pool; the ReLU and linear rules are what makes the method.
             if rule and kind != "max-pool" and not self.audit.found[kind] and not (kind == "relu" and undefined):
                 raise SpecError(
-                    f"no {kind} call lies between the image and the target, so the rule {rule.name!r} would change nothing: "
+                    f"no {kind} call lies between the image and the target, so {rule.name!r} would change nothing: "
                     "use the plain gradient"
                 )
         for node, what in undefined:

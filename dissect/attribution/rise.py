@@ -11,7 +11,8 @@ from dissect.errors import SpecError
 
 
 def random_mask(height: int, width: int, cells: int, keep: float, generator: torch.Generator) -> Tensor:
-    """One mask [height, width] in 0..1: `cells` x `cells` coins, enlarged bilinearly and shifted by less than a cell."""
+    """One mask [height, width] in 0..1: `cells` x `cells` coins, enlarged bilinearly and shifted by less than a
+    cell."""
     coins = (torch.rand(cells, cells, generator=generator, dtype=torch.float64) < keep).to(torch.float64)
     cell = (-(-height // cells), -(-width // cells))
     large = F.interpolate(
@@ -23,16 +24,24 @@ def random_mask(height: int, width: int, cells: int, keep: float, generator: tor
 
 
 def rise(
-    network: Network, x: Tensor, target: Target, masks: int = 2000, cells: int = 7, keep: float = 0.5, seed: int = 0,
+    network: Network,
+    x: Tensor,
+    target: Target,
+    masks: int = 2000,
+    cells: int = 7,
+    keep: float = 0.5,
+    seed: int = 0,
     batch: int = 32,
-) -> Attribution:  # fmt: skip
+) -> Attribution:
     """values [N, 1, H, W] = sum of score x mask / (masks x keep), equation 6 of the paper; hidden pixels show the mean
     colour. extra["standard_error"] [N, H, W] says how far `masks` draws can be trusted.
 
     The masks depend on the seed alone, not on the batch or the image.
     """
     if not 0 < keep < 1 or masks < 1 or cells < 1:
-        raise SpecError(f"RISE with {masks} masks of {cells} cells kept with {keep}: expected at least 1, 1, and a share in 0..1")
+        raise SpecError(
+            f"RISE with {masks} masks of {cells} cells kept with {keep}: expected at least 1, 1, and a share in 0..1"
+        )
     x = network.check_input(x)
     target.check(network, x)
     height, width = x.shape[2:]
@@ -50,4 +59,6 @@ def rise(
     error = ((square / masks - mean**2).clamp(min=0) / masks).sqrt() / keep
     maps = (mean / keep).to(x.dtype)
     method = {"name": "rise", "masks": masks, "cells": cells, "keep": keep, "seed": seed}
-    return Attribution(method, target.title, maps[:, None], maps, scores(network, x, target), extra={"standard_error": error})
+    return Attribution(
+        method, target.title, maps[:, None], maps, scores(network, x, target), extra={"standard_error": error}
+    )

@@ -30,7 +30,7 @@ def as_unit_maps(output: Tensor, layer: str) -> Tensor:
         if extra in (0, 1, 2, 5) and side >= 2:
             return output[:, extra:].unflatten(1, (side, side)).permute(0, 3, 1, 2)
     raise SpecError(
-        f"layer {layer!r} has shape {list(output.shape)}: expected maps [N, U, h, w], vectors [N, U] or tokens [N, T, U]"
+        f"layer {layer!r} has shape {list(output.shape)}: expected [N, U, h, w], [N, U] or tokens [N, T, U]"
     )
 
 
@@ -96,7 +96,9 @@ def unit_target(layer: str, unit: int, reduce: str | tuple[int, int] = "max") ->
     return Target(f"unit {unit} of {layer}", layer, (unit,), (1.0,), reduce)
 
 
-def direction_target(layer: str, vector: Sequence[float], reduce: str | tuple[int, int] = "max", title: str = "") -> Target:
+def direction_target(
+    layer: str, vector: Sequence[float], reduce: str | tuple[int, int] = "max", title: str = ""
+) -> Target:
     """A direction in the space of a layer's units, scaled to length 1. Raises SpecError for a zero vector."""
     values = torch.as_tensor(vector, dtype=torch.float64).flatten()
     length = float(values.norm())
@@ -109,6 +111,8 @@ def direction_target(layer: str, vector: Sequence[float], reduce: str | tuple[in
 def concept_target(layer: str, concept: str, detectors: Sequence[int], reduce: str | tuple[int, int] = "max") -> Target:
     """A concept of a dissected layer: the sum of its detectors."""
     if not detectors:
-        raise SpecError(f"no unit of {layer!r} detects {concept!r}, so it has no target there: choose another layer or concept")
+        raise SpecError(
+            f"no unit of {layer!r} detects {concept!r}, so it has no target there: choose another layer or concept"
+        )
     units = tuple(sorted(set(detectors)))
     return Target(f"{concept} in {layer} ({len(units)} detectors)", layer, units, (1.0,) * len(units), reduce)

@@ -65,6 +65,7 @@ def measure(name: str, size: int, patch: int, stride: int, batch: int, sample: i
         module.to(memory_format=memory)
         fed = images.contiguous(memory_format=memory)
         for step in (8, 16, 32):
+
             def forward(step: int = step, fed: Tensor = fed) -> Tensor:
                 with torch.no_grad():
                     return torch.cat([module(fed[i : i + step]) for i in range(0, len(fed), step)])

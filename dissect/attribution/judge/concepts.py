@@ -11,9 +11,13 @@ from dissect.errors import SpecError
 
 
 def concept_items(
-    data: "broden.Dataset", targets: Mapping[str, Target], limit: int | None = None, area: tuple[float, float] = (0.005, 0.5)
+    data: "broden.Dataset",
+    targets: Mapping[str, Target],
+    limit: int | None = None,
+    area: tuple[float, float] = (0.005, 0.5),
 ) -> Iterator[Item]:
-    """For every image and every concept of `targets` that it shows in a label plane: image, mask and the concept's target.
+    """For every image and every concept of `targets` that it shows in a label plane: image, mask and the concept's
+    target.
 
     The mask is the union of the planes that carry the label, enlarged to the image (nearest). area: concepts that cover
     less or more of the image make no question. limit: questions a concept. Broken images are passed over.
@@ -48,4 +52,9 @@ def concept_items(
             rows = np.arange(height) * small.shape[0] // height
             columns = np.arange(width) * small.shape[1] // width
             left[number] -= 1
-            yield Item(image, small[rows[:, None], columns[None, :]], target, f"{data.rows[position].image} {data.labels.names[number]}")
+            yield Item(
+                image,
+                small[rows[:, None], columns[None, :]],
+                target,
+                f"{data.rows[position].image} {data.labels.names[number]}",
+            )

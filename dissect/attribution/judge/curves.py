@@ -11,7 +11,8 @@ from dissect.attribution.occlusion.occluders import gaussian_blur
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
 
-BLUR = 5.0  # deviation of the start of insertion; Petsiuk et al. cut their Gaussian to 11 x 11, ours goes on to 3 deviations
+# Deviation of the start of insertion. Petsiuk et al. cut their Gaussian to 11 x 11 pixels, ours goes on to 3 deviations.
+BLUR = 5.0
 
 
 @dataclass(frozen=True)
@@ -23,14 +24,16 @@ class Curve:
 
 
 def order(heat: Tensor, seed: int = 0) -> Tensor:
-    """Flat places of a map [H, W] from high to low; equal values in a random order of this seed, so that a constant map is
-    judged as a random order and not as reading order."""
+    """Flat places of a map [H, W] from high to low; equal values in a random order of this seed, so that a constant
+    map is judged as a random order and not as reading order."""
     shuffled = torch.randperm(heat.numel(), generator=torch.Generator().manual_seed(seed))
     values = heat.detach().flatten().cpu()[shuffled]
     return shuffled[values.argsort(descending=True, stable=True)]
 
 
-def _curve(network: Network, first: Tensor, last: Tensor, heat: Tensor, target: Target, step: int, batch: int, seed: int) -> Curve:
+def _curve(
+    network: Network, first: Tensor, last: Tensor, heat: Tensor, target: Target, step: int, batch: int, seed: int
+) -> Curve:
     """From image `first` to `last` [1, C, H, W], `step` pixels at a time in the order of the map."""
     if heat.shape != first.shape[2:]:
         raise SpecError(f"map {list(heat.shape)} and image {list(first.shape[2:])}: expected one size")
@@ -49,8 +52,11 @@ def _curve(network: Network, first: Tensor, last: Tensor, heat: Tensor, target: 
     return Curve(values, float(((values[1:] + values[:-1]) / 2).mean()))
 
 
-def deletion(network: Network, x: Tensor, heat: Tensor, target: Target, step: int | None = None, batch: int = 32, seed: int = 0) -> Curve:
-    """Highest places first, each set to the mean colour; low is good (Petsiuk et al. 2018). x [1, C, H, W], heat [H, W].
+def deletion(
+    network: Network, x: Tensor, heat: Tensor, target: Target, step: int | None = None, batch: int = 32, seed: int = 0
+) -> Curve:
+    """Highest places first, each set to the mean colour; low is good (Petsiuk et al. 2018). x [1, C, H, W], heat [H,
+    W].
 
     step: pixels at a time; one image row of them unless given. The target should be a probability.
     """
@@ -58,7 +64,9 @@ def deletion(network: Network, x: Tensor, heat: Tensor, target: Target, step: in
     return _curve(network, x, torch.zeros_like(x), heat, target, step or x.shape[3], batch, seed)
 
 
-def insertion(network: Network, x: Tensor, heat: Tensor, target: Target, step: int | None = None, batch: int = 32, seed: int = 0) -> Curve:
+def insertion(
+    network: Network, x: Tensor, heat: Tensor, target: Target, step: int | None = None, batch: int = 32, seed: int = 0
+) -> Curve:
     """From a blurred image, highest places first, each shown as it is; high is good."""
     x = network.check_input(x)
     return _curve(network, gaussian_blur(x, BLUR), x, heat, target, step or x.shape[3], batch, seed)

@@ -11,7 +11,9 @@ TOLERANCE = 15  # pixels, strictly less: the pointing game's usual one (Zhang et
 
 def _checked(heat: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     if heat.dim() != 2 or heat.shape != mask.shape or mask.dtype != torch.bool:
-        raise SpecError(f"map {list(heat.shape)} and mask {list(mask.shape)} {mask.dtype}: expected two of one [H, W], the mask bool")
+        raise SpecError(
+            f"map {list(heat.shape)} and mask {list(mask.shape)} {mask.dtype}: expected two [H, W], the mask bool"
+        )
     if not bool(mask.any()):
         raise SpecError("the mask is empty: no place would be right")
     heat = heat.detach().to("cpu", torch.float64)

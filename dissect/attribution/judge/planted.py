@@ -59,7 +59,9 @@ def planted_network() -> Network:
     return Network(module.eval().requires_grad_(False), (0.5,) * 3, (0.5,) * 3, "the planted network")
 
 
-def planted_image(shape: str, row: int, column: int, side: int, rng: np.random.Generator, distractors: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def planted_image(
+    shape: str, row: int, column: int, side: int, rng: np.random.Generator, distractors: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
     """(uint8 [side, side, 3], mask bool): a bright shape on a grey texture, distractors where there is room."""
     texture = rng.normal(0, 6, (side, side)) + 6 * np.sin(np.arange(side) / 3 + rng.uniform(0, 6))[None, :]
     image = 100 + texture
@@ -92,8 +94,8 @@ def planted_items(count: int, side: int = 48, seed: int = 0, distractors: int = 
 
 
 def centre_expectation(side: int) -> float:
-    """How often the centre of an image lies on the shape, without tolerance: places counted, both middle pixels of an even
-    side alike."""
+    """How often the centre of an image lies on the shape, without tolerance: places counted, both middle pixels of an
+    even side alike."""
     middle: Tensor = torch.tensor([(side - 1) // 2, side // 2]).unique()
     places = range(side - SIDE + 1)
     hits = [float(sum(place <= m < place + SIDE for m in middle.tolist())) / len(middle) for place in places]

@@ -1,4 +1,5 @@
-"""Does a map depend on what the network has learnt, and on the class asked for? (Adebayo et al. 2018, arXiv 1810.03292)"""
+"""Does a map depend on what the network has learnt, and on the class asked for? (Adebayo et al. 2018, arXiv
+1810.03292)"""
 
 import copy
 from collections.abc import Callable
@@ -29,14 +30,18 @@ def cascading_randomisation(
 ) -> list[Stage]:
     """From the output down, each layer's weights are shuffled among themselves, which keeps their distribution.
 
-    Works on a copy; the network given is not touched. layers: stop after so many. A map that stays like the true one all
-    the way down shows the image, not the network.
+    Works on a copy; the network given is not touched. layers: stop after so many. A map that stays like the true one
+    all the way down shows the image, not the network.
     """
     x = network.check_input(x)
     true = mapper(network, x, target)
-    shuffled = Network(copy.deepcopy(network.module), network.mean, network.std, f"{network.name} with shuffled weights")
+    shuffled = Network(
+        copy.deepcopy(network.module), network.mean, network.std, f"{network.name} with shuffled weights"
+    )
     generator = torch.Generator().manual_seed(seed)
-    order = [name for name in network.probe(x).shapes if any(True for _ in network.named[name].parameters(recurse=False))]
+    order = [
+        name for name in network.probe(x).shapes if any(True for _ in network.named[name].parameters(recurse=False))
+    ]
     stages = []
     for name in list(reversed(order))[:layers]:
         _shuffle(shuffled.named[name], generator)

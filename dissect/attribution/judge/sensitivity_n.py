@@ -14,12 +14,19 @@ from dissect.errors import SpecError
 
 
 def sensitivity_n(
-    network: Network, x: Tensor, heat: Tensor, target: Target, sizes: Sequence[int], draws: int = 64, cell: int = 1,
-    seed: int = 0, batch: int = 32,
-) -> list[float]:  # fmt: skip
+    network: Network,
+    x: Tensor,
+    heat: Tensor,
+    target: Target,
+    sizes: Sequence[int],
+    draws: int = 64,
+    cell: int = 1,
+    seed: int = 0,
+    batch: int = 32,
+) -> list[float]:
     """Correlation for each n of `sizes` (Ancona et al. 2018, arXiv 1711.06104, section 4): random sets of n cells of
-    cell x cell pixels are set to the mean colour. 1 for gradient x input on a linear network, for every n; 0 where the map
-    or the drops are constant. x [1, C, H, W], heat [H, W].
+    cell x cell pixels are set to the mean colour. 1 for gradient x input on a linear network, for every n; 0 where
+    the map or the drops are constant. x [1, C, H, W], heat [H, W].
     """
     x = network.check_input(x)
     height, width = heat.shape

@@ -73,7 +73,8 @@ class Judgement:
             "items": self.items,
             "settings": self.settings,
             "rows": [
-                {"method": r.method, "baseline": r.baseline, **{s: r.mean(s) for s in r.each}, "each": r.each} for r in self.rows
+                {"method": r.method, "baseline": r.baseline, **{s: r.mean(s) for s in r.each}, "each": r.each}
+                for r in self.rows
             ],
         }
 
@@ -82,7 +83,10 @@ class Judgement:
         names = list(dict.fromkeys(score for row in self.rows for score in row.each))
         lines = [f"{'method':24s}" + "".join(f"{name:>20s}" for name in names)]
         for row in self.rows:
-            cells = "".join(f"{100 * row.mean(n):12.1f} ± {100 * row.error(n):4.1f} " if row.each.get(n) else f"{'-':>20s}" for n in names)
+            cells = "".join(
+                f"{100 * row.mean(n):12.1f} ± {100 * row.error(n):4.1f} " if row.each.get(n) else f"{'-':>20s}"
+                for n in names
+            )
             lines.append(f"{row.method:24s}" + cells)
         return "\n".join(lines)
 
@@ -104,9 +108,15 @@ def baseline_map(name: str, mask: Tensor, seed: int) -> Tensor:
 
 
 def judge(
-    network: Network, items: Iterable[Item], methods: Mapping[str, Mapper], tolerance: float = TOLERANCE,
-    curves: bool = True, step: int | None = None, seed: int = 0, smooth: Callable[[Tensor], Tensor] | None = None,
-) -> Judgement:  # fmt: skip
+    network: Network,
+    items: Iterable[Item],
+    methods: Mapping[str, Mapper],
+    tolerance: float = TOLERANCE,
+    curves: bool = True,
+    step: int | None = None,
+    seed: int = 0,
+    smooth: Callable[[Tensor], Tensor] | None = None,
+) -> Judgement:
     """Pointing, energy in the mask, deletion and insertion of every method and of the four baselines.
 
     Methods map (network, x [1, C, h, w], target) to [1, h, w]. curves: forward passes by the hundred for each map.
@@ -123,14 +133,22 @@ def judge(
         mask = torch.from_numpy(np.ascontiguousarray(item.mask)).to(torch.bool)
         probability = _as_probability(item.target)
         for name, row in rows.items():
-            heat = methods[name](network, x, item.target)[0].detach().cpu() if name in methods else baseline_map(name, mask, seed + number)
+            heat = (
+                methods[name](network, x, item.target)[0].detach().cpu()
+                if name in methods
+                else baseline_map(name, mask, seed + number)
+            )
             if smooth is not None and name in methods:
                 heat = smooth(heat)
             row.each.setdefault("pointing", []).append(pointing(heat, mask, tolerance))
             row.each.setdefault("energy", []).append(energy(heat, mask))
             if curves:
-                row.each.setdefault("deletion", []).append(deletion(network, x, heat, probability, step, seed=seed).area)
-                row.each.setdefault("insertion", []).append(insertion(network, x, heat, probability, step, seed=seed).area)
+                row.each.setdefault("deletion", []).append(
+                    deletion(network, x, heat, probability, step, seed=seed).area
+                )
+                row.each.setdefault("insertion", []).append(
+                    insertion(network, x, heat, probability, step, seed=seed).area
+                )
         count += 1
     if not count:
         raise SpecError("nothing to judge: there is no item")

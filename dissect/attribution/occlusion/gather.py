@@ -5,8 +5,11 @@ from torch import Tensor
 from dissect import ops, reference
 
 
-def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, size: tuple[int, int], fill: float) -> Tensor:
-    """base [1, U, H, W], patch [K, U, h, w] that replaces base from origin [K, 2] on -> [K, U, size], cut from start [K, 2].
+def patch_gather(
+    base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, size: tuple[int, int], fill: float
+) -> Tensor:
+    """base [1, U, H, W], patch [K, U, h, w] that replaces base from origin [K, 2] on -> [K, U, size], cut from start
+    [K, 2].
 
     Places outside the map hold `fill`. Origins are int64. The cuts come in channels-last memory, where a place's units
     lie together; maps in another layout are copied into it.

@@ -50,7 +50,9 @@ def prepare_engine(network: Network, x: Tensor, layer: str, engine: str = "auto"
                 raise Untraceable("its traced steps do not give its output")
         except Untraceable as error:
             if engine == "incremental":
-                raise SpecError(f"{network.name} cannot be occluded incrementally: {error}; use the dense engine") from None
+                raise SpecError(
+                    f"{network.name} cannot be occluded incrementally: {error}; use the dense engine"
+                ) from None
             return Engine(None, str(error))
     return Engine(steps)
 
@@ -62,7 +64,8 @@ def _close(a: Any, b: Tensor) -> bool:
 
 
 def masked_patches(network: Network, x: Tensor, windows: Windows, occluder: Occluder, draw: int) -> Tensor:
-    """What stands in each window's box, [K, C, h, w], for image x [1, C, H, W]: the occluder inside, the image around."""
+    """What stands in each window's box, [K, C, h, w], for image x [1, C, H, W]: the occluder inside, the image
+    around."""
     contents = occluder.contents(network, x, windows, draw)
     around = cut_base(x, windows.origin, windows.size)
     return torch.where(windows.inside()[:, None].to(x.device), contents, around)
@@ -74,9 +77,17 @@ def masked_images(x: Tensor, patches: Tensor, windows: Windows) -> Tensor:
 
 
 def occluded_outputs(
-    network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, engine: Engine, batch: int,
-    draw: int = 0, cap: float | None = None, books: dict[str, Any] | None = None,
-) -> Iterator[tuple[Tensor, Tensor]]:  # fmt: skip
+    network: Network,
+    x: Tensor,
+    target: Target,
+    windows: Windows,
+    occluder: Occluder,
+    engine: Engine,
+    batch: int,
+    draw: int = 0,
+    cap: float | None = None,
+    books: dict[str, Any] | None = None,
+) -> Iterator[tuple[Tensor, Tensor]]:
     """(which windows [k], what the target's layer returns for them [k, …]) for one image x [1, C, H, W]."""
     with network.running(), torch.no_grad():
         if engine.steps is None:
@@ -90,7 +101,9 @@ def occluded_outputs(
         waiting: list[tuple[Tensor, Tensor]] = []
         for chosen in _groups(flow, windows, batch):
             part = windows[chosen]
-            result = flow.head(Patch(masked_patches(network, x, part, occluder, draw), part.origin, x, part.low, part.high))
+            result = flow.head(
+                Patch(masked_patches(network, x, part, occluder, draw), part.origin, x, part.low, part.high)
+            )
             if books is not None:
                 books["incremental_steps"] = max(books.get("incremental_steps", 0), flow.incremental_steps)
                 books["steps"] = len(flow.steps.nodes)
@@ -112,7 +125,9 @@ def _groups(flow: Propagation, windows: Windows, batch: int) -> list[Tensor]:
         return list(torch.arange(len(windows)).split(batch))
     diagonal = torch.arange(max(windows.grid))
     rows, columns = diagonal.clamp(max=windows.grid[0] - 1), diagonal.clamp(max=windows.grid[1] - 1)
-    low, high = (torch.stack([end[rows * windows.grid[1], 0], end[columns, 1]], 1) for end in (windows.low, windows.high))
+    low, high = (
+        torch.stack([end[rows * windows.grid[1], 0], end[columns, 1]], 1) for end in (windows.low, windows.high)
+    )
     return grouped(flow.reach(low, high), windows.grid, batch)
 
 
@@ -121,14 +136,22 @@ def _finish(flow: Propagation, waiting: list[tuple[Tensor, Tensor]]) -> tuple[Te
 
 
 def occlude(
-    network: Network, x: Tensor, target: Target, patch: int | tuple[int, int] = 16, stride: int | tuple[int, int] = 8,
-    occluder: Occluder | str = "grey", value: str = "drop", engine: str = "auto", batch: int = 64, cap: float | None = None,
-) -> Attribution:  # fmt: skip
+    network: Network,
+    x: Tensor,
+    target: Target,
+    patch: int | tuple[int, int] = 16,
+    stride: int | tuple[int, int] = 8,
+    occluder: Occluder | str = "grey",
+    value: str = "drop",
+    engine: str = "auto",
+    batch: int = 64,
+    cap: float | None = None,
+) -> Attribution:
     """Occlusion maps of images x [N, C, H, W] (Zeiler and Fergus 2014, section 4.2).
 
     values [N, 1, rows, columns]: one number a window, the drop f(x) - f(masked) or the score f(masked) itself; map: its
-    mean over the windows that cover a pixel. extra: `outputs_class` [N, rows, columns], the most probable class with each
-    window hidden (targets on the output only), `deviation` over the draws of a random occluder, `windows`.
+    mean over the windows that cover a pixel. extra: `outputs_class` [N, rows, columns], the most probable class with
+    each window hidden (targets on the output only), `deviation` over the draws of a random occluder, `windows`.
     The incremental engine is checked against the masked forward at two windows of every image; where it disagrees, the
     image is done again densely and a note says so. cap: the approximate mode (0..1], see `occlude_approximately`.
     Raises SpecError for a patch larger than the image, an unknown occluder, value or engine.
@@ -146,14 +169,17 @@ def occlude(
     notes = [] if made.steps is not None or engine == "dense" else [f"dense engine: {made.reason}"]
     if value == "score":
         notes.append("values are the scores with the window hidden: low means important")
-    grids, deviations, classes, gaps, books = [], [], [], [], {}
+    grids, deviations, classes, gaps = [], [], [], []
+    books: dict[str, Any] = {}
     for i in range(len(x)):
         image = x[i : i + 1]
         found = _image(network, image, target, windows, occluder, made, batch, cap, books)
         if made.steps is not None and cap is None:
             gap, scale = _check(network, image, target, windows, occluder, found[0])
             if gap > _AGREE.get(x.dtype, 1e-4) * scale:
-                notes.append(f"image {i}: the incremental pass missed the masked forward by {gap:.3g}; done again densely")
+                notes.append(
+                    f"image {i}: the incremental pass missed the masked forward by {gap:.3g}; done again densely"
+                )
                 found = _image(network, image, target, windows, occluder, Engine(None), batch, None, books)
                 gap = 0.0
             gaps.append(gap)
@@ -164,7 +190,11 @@ def occlude(
     if not grids:
         raise SpecError("no image to occlude: the batch is empty")
     flat = torch.stack(grids)
-    extra: dict[str, Any] = {"windows": windows, "engine": "incremental" if made.steps is not None else "dense", **books}
+    extra: dict[str, Any] = {
+        "windows": windows,
+        "engine": "incremental" if made.steps is not None else "dense",
+        **books,
+    }
     if gaps:
         extra["checked_gap"] = max(gaps)
     if classes[0] is not None:
@@ -172,17 +202,31 @@ def occlude(
     if occluder.draws > 1:
         extra["deviation"] = torch.stack(deviations).view(len(x), *windows.grid)
     method = {
-        "name": "occlusion", "occluder": occluder.name, "patch": list(windows.size), "stride": stride, "value": value,
-        "draws": occluder.draws, "cap": cap,
-    }  # fmt: skip
+        "name": "occlusion",
+        "occluder": occluder.name,
+        "patch": list(windows.size),
+        "stride": stride,
+        "value": value,
+        "draws": occluder.draws,
+        "cap": cap,
+    }
     maps = torch.stack([windows.spread(row) for row in flat]).to(x.dtype)
-    return Attribution(method, target.title, flat.view(len(x), 1, *windows.grid), maps, score, None, tuple(notes), extra)
+    return Attribution(
+        method, target.title, flat.view(len(x), 1, *windows.grid), maps, score, None, tuple(notes), extra
+    )
 
 
 def _image(
-    network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, engine: Engine, batch: int,
-    cap: float | None, books: dict[str, Any],
-) -> tuple[Tensor, Tensor | None]:  # fmt: skip
+    network: Network,
+    x: Tensor,
+    target: Target,
+    windows: Windows,
+    occluder: Occluder,
+    engine: Engine,
+    batch: int,
+    cap: float | None,
+    books: dict[str, Any],
+) -> tuple[Tensor, Tensor | None]:
     """(scores [draws, K], most probable class [K] of the first draw or None) for one image."""
     rows: list[Tensor] = []
     classes: Tensor | None = None
@@ -197,7 +241,9 @@ def _image(
     return torch.stack(rows), classes
 
 
-def _check(network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, found: Tensor) -> tuple[float, float]:
+def _check(
+    network: Network, x: Tensor, target: Target, windows: Windows, occluder: Occluder, found: Tensor
+) -> tuple[float, float]:
     """(largest difference, scale) between the incremental scores and masked forward passes at two windows."""
     chosen = torch.tensor(sorted({0, len(windows) // 2}))
     part = windows[chosen]
@@ -227,7 +273,19 @@ def occlude_approximately(
     exact = []
     for i in range(len(clean)):
         engine = Engine(None)
-        exact.append(_image(network, clean[i : i + 1], target, windows[chosen], occluder, engine, settings.get("batch", 64), None, {})[0].mean(0))
+        exact.append(
+            _image(
+                network,
+                clean[i : i + 1],
+                target,
+                windows[chosen],
+                occluder,
+                engine,
+                settings.get("batch", 64),
+                None,
+                {},
+            )[0].mean(0)
+        )
     values = approximate.values.flatten(1)
     truth = torch.stack(exact)
     if settings.get("value", "drop") == "drop":
@@ -235,11 +293,23 @@ def occlude_approximately(
     gap = (values[:, chosen] - truth).abs()
     span = float(values.max() - values.min()) or 1.0
     error = {
-        "windows": len(chosen), "largest": float(gap.max()), "mean": float(gap.mean()),
-        "largest_share": float(gap.max()) / span, "mean_share": float(gap.mean()) / span,
-    }  # fmt: skip
-    note = f"approximate (cap {cap:g}): off by {error['mean_share']:.2%} of the map's range on average, {error['largest_share']:.2%} at most, on {len(chosen)} windows"
+        "windows": len(chosen),
+        "largest": float(gap.max()),
+        "mean": float(gap.mean()),
+        "largest_share": float(gap.max()) / span,
+        "mean_share": float(gap.mean()) / span,
+    }
+    note = (
+        f"approximate (cap {cap:g}): off by {error['mean_share']:.2%} of the map's range on average, "
+        f"{error['largest_share']:.2%} at most, on {len(chosen)} windows"
+    )
     return Attribution(
-        approximate.method, approximate.target, approximate.values, approximate.map, approximate.score, None,
-        (*approximate.notes, note), {**approximate.extra, "error": error},
-    )  # fmt: skip
+        approximate.method,
+        approximate.target,
+        approximate.values,
+        approximate.map,
+        approximate.score,
+        None,
+        (*approximate.notes, note),
+        {**approximate.extra, "error": error},
+    )

@@ -111,7 +111,9 @@ class Neighbour:
         left = windows.origin[:, 1] >= width
         step = torch.where(right, width, torch.where(left, -width, 0))
         if not bool((right | left).all()):
-            raise SpecError(f"occluder 'neighbour': the image of width {windows.width} has no room beside a patch of {width}")
+            raise SpecError(
+                f"occluder 'neighbour': the image of width {windows.width} has no room beside a patch of {width}"
+            )
         return _cut(x, windows, torch.stack([torch.zeros_like(step), step], 1))
 
 
@@ -156,7 +158,9 @@ def find_occluder(text: str | Occluder) -> Occluder:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise SpecError(f"occluder {text!r} is unknown: expected {', '.join(OCCLUDERS)} or a colour on the 0..1 scale") from None
+        raise SpecError(
+            f"occluder {text!r} is unknown: expected {', '.join(OCCLUDERS)} or a colour on the 0..1 scale"
+        ) from None
     return Colour(values if len(values) > 1 else values[0])
 
 

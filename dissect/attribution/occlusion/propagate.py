@@ -27,17 +27,88 @@ Pair = tuple[int, int]
 _SHAPES = {"size", "dim", "shape", "numel"}
 
 _POINTWISE_MODULES = (
-    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Hardswish,
-    nn.Hardsigmoid, nn.Hardtanh, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.Threshold, nn.BatchNorm2d, nn.Identity,
-    nn.LocalResponseNorm, nn.CrossMapLRN2d, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Softsign,
-)  # fmt: skip
+    nn.ReLU,
+    nn.ReLU6,
+    nn.LeakyReLU,
+    nn.PReLU,
+    nn.ELU,
+    nn.CELU,
+    nn.SELU,
+    nn.GELU,
+    nn.SiLU,
+    nn.Mish,
+    nn.Hardswish,
+    nn.Hardsigmoid,
+    nn.Hardtanh,
+    nn.Sigmoid,
+    nn.Tanh,
+    nn.Softplus,
+    nn.Threshold,
+    nn.BatchNorm2d,
+    nn.Identity,
+    nn.LocalResponseNorm,
+    nn.CrossMapLRN2d,
+    nn.Dropout,
+    nn.Dropout2d,
+    nn.AlphaDropout,
+    nn.Softsign,
+)
 _POINTWISE_FUNCTIONS: set[Any] = {
-    F.relu, F.relu_, torch.relu, torch.relu_, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, F.gelu, F.silu, F.mish,
-    F.hardswish, F.hardsigmoid, F.hardtanh, torch.sigmoid, torch.tanh, F.softplus, F.threshold, F.local_response_norm,
-    F.dropout, F.dropout2d, torch.clamp, torch.abs, torch.neg, operator.neg, torch.exp, torch.sqrt,
-}  # fmt: skip
-_POINTWISE_METHODS = {"relu", "relu_", "sigmoid", "tanh", "clamp", "clamp_min", "clamp_", "clamp_min_", "abs", "neg", "contiguous", "clone", "detach"}
-_MERGES: set[Any] = {operator.add, operator.sub, operator.mul, operator.truediv, torch.add, torch.sub, torch.mul, torch.maximum, torch.minimum}
+    F.relu,
+    F.relu_,
+    torch.relu,
+    torch.relu_,
+    F.relu6,
+    F.leaky_relu,
+    F.elu,
+    F.selu,
+    F.celu,
+    F.gelu,
+    F.silu,
+    F.mish,
+    F.hardswish,
+    F.hardsigmoid,
+    F.hardtanh,
+    torch.sigmoid,
+    torch.tanh,
+    F.softplus,
+    F.threshold,
+    F.local_response_norm,
+    F.dropout,
+    F.dropout2d,
+    torch.clamp,
+    torch.abs,
+    torch.neg,
+    operator.neg,
+    torch.exp,
+    torch.sqrt,
+}
+_POINTWISE_METHODS = {
+    "relu",
+    "relu_",
+    "sigmoid",
+    "tanh",
+    "clamp",
+    "clamp_min",
+    "clamp_",
+    "clamp_min_",
+    "abs",
+    "neg",
+    "contiguous",
+    "clone",
+    "detach",
+}
+_MERGES: set[Any] = {
+    operator.add,
+    operator.sub,
+    operator.mul,
+    operator.truediv,
+    torch.add,
+    torch.sub,
+    torch.mul,
+    torch.maximum,
+    torch.minimum,
+}
 _MERGE_METHODS = {"add", "add_", "sub", "sub_", "mul", "mul_"}
 
 
@@ -100,7 +171,8 @@ class Propagation:
         """The head's dense values for any number of windows [K, …] -> the value of the last step."""
         flow: dict[fx.Node, Patch | Dense] = {self.steps.nodes[self.cut_at]: Dense(value)}
         result = self._run(range(self.cut_at + 1, len(self.steps.nodes)), flow, len(value))
-        assert isinstance(result, Dense) and isinstance(result.values, Tensor)
+        assert isinstance(result, Dense)
+        assert isinstance(result.values, Tensor)
         return result.values
 
     def _run(self, numbers: range, flow: dict[fx.Node, Patch | Dense], count: int) -> Patch | Dense:
@@ -121,15 +193,21 @@ class Propagation:
         return flow[node]
 
     def _find_cut(self) -> int:
-        """The first step that everything passes through as a vector: what lies behind it has no space and is cheap to do
-        for all windows at once, where its weights are read once. The last step if there is none."""
+        """The first step that everything passes through as a vector: what lies behind it has no space and is cheap to
+        do for all windows at once, where its weights are read once. The last step if there is none."""
         live: set[fx.Node] = set()
         for number, node in enumerate(self.steps.nodes):
             live = {at for at in live if self.steps.last_use[at] > number}
             if node in self._depends:
                 live.add(node)
             value = self.base[node]
-            if number and live == {node} and isinstance(value, Tensor) and value.dim() >= 2 and value.shape[1] == value.numel():
+            if (
+                number
+                and live == {node}
+                and isinstance(value, Tensor)
+                and value.dim() >= 2
+                and value.shape[1] == value.numel()
+            ):
                 return number
         return len(self.steps.nodes) - 1
 
@@ -184,7 +262,9 @@ class Propagation:
         source = node.args[0] if node.args else node.kwargs.get("input")
         if _is_cat(node):
             return self._cat(node, flow)
-        if (node.op == "call_function" and node.target in _MERGES) or (node.op == "call_method" and node.target in _MERGE_METHODS):
+        if (node.op == "call_function" and node.target in _MERGES) or (
+            node.op == "call_method" and node.target in _MERGE_METHODS
+        ):
             return self._merge(node, flow)
         if not isinstance(source, fx.Node):
             return None
@@ -197,7 +277,9 @@ class Propagation:
 
     def _fresh(self, node: fx.Node) -> bool:
         """Whether nobody else reads a step's patch, so that the next step may overwrite it."""
-        made = isinstance(self.steps.modules.get(str(node.target)), nn.Conv2d | nn.BatchNorm2d) or node.target in _MERGES
+        made = (
+            isinstance(self.steps.modules.get(str(node.target)), nn.Conv2d | nn.BatchNorm2d) or node.target in _MERGES
+        )
         return made and len(node.users) == 1
 
     def _pointwise(self, node: fx.Node, patch: Patch, source: fx.Node) -> Patch:
@@ -229,28 +311,55 @@ class Propagation:
             padding = _conv_padding(module.padding, _pair(module.kernel_size), _pair(module.dilation))
             if padding is None:
                 return None
-            weight, bias, stride, dilation, groups = module.weight, module.bias, module.stride, module.dilation, module.groups
+            weight, bias, stride, dilation, groups = (
+                module.weight,
+                module.bias,
+                module.stride,
+                module.dilation,
+                module.groups,
+            )
             return self._window(
-                node, patch, _pair(module.kernel_size), _pair(stride), padding, _pair(dilation), 0.0,
-                lambda cut: F.conv2d(cut, weight, bias, stride, 0, dilation, groups), weight.numel(),
-            )  # fmt: skip
+                node,
+                patch,
+                _pair(module.kernel_size),
+                _pair(stride),
+                padding,
+                _pair(dilation),
+                0.0,
+                lambda cut: F.conv2d(cut, weight, bias, stride, 0, dilation, groups),
+                weight.numel(),
+            )
         if type(module) is nn.MaxPool2d:
-            return None if module.return_indices else self._max_pool(node, patch, module.kernel_size, module.stride, module.padding, module.dilation)
+            return (
+                None
+                if module.return_indices
+                else self._max_pool(node, patch, module.kernel_size, module.stride, module.padding, module.dilation)
+            )
         if type(module) is nn.AvgPool2d:
             return self._avg_pool(
-                node, patch, module.kernel_size, module.stride, module.padding, module.ceil_mode, module.count_include_pad,
+                node,
+                patch,
+                module.kernel_size,
+                module.stride,
+                module.padding,
+                module.ceil_mode,
+                module.count_include_pad,
                 module.divisor_override,
-            )  # fmt: skip
+            )
         if type(module) is nn.AdaptiveAvgPool2d:
             return self._adaptive_avg(node, patch)
         if type(module) is nn.AdaptiveMaxPool2d and not module.return_indices:
             return self._adaptive(node, patch, lambda k: lambda cut: F.max_pool2d(cut, k, k), -math.inf)
         return None
 
-    def _function(self, node: fx.Node, patch: Patch, source: fx.Node, flow: dict[fx.Node, Patch | Dense]) -> Patch | Dense | None:
+    def _function(
+        self, node: fx.Node, patch: Patch, source: fx.Node, flow: dict[fx.Node, Patch | Dense]
+    ) -> Patch | Dense | None:
         target = node.target
         name = target if isinstance(target, str) else getattr(target, "__name__", "")
-        if (node.op == "call_function" and target in _POINTWISE_FUNCTIONS) or (node.op == "call_method" and target in _POINTWISE_METHODS):
+        if (node.op == "call_function" and target in _POINTWISE_FUNCTIONS) or (
+            node.op == "call_method" and target in _POINTWISE_METHODS
+        ):
             return self._pointwise(node, patch, source)
         if name == "stochastic_depth" and not node.kwargs.get("training", True):
             return patch.over(patch.values, self.base[node])
@@ -264,24 +373,51 @@ class Propagation:
             if padding is None:
                 return None
             return self._window(
-                node, patch, kernel, _pair(given["stride"]), padding, _pair(given["dilation"]), 0.0,
-                lambda cut: F.conv2d(cut, weight, given["bias"], given["stride"], 0, given["dilation"], given["groups"]),
+                node,
+                patch,
+                kernel,
+                _pair(given["stride"]),
+                padding,
+                _pair(given["dilation"]),
+                0.0,
+                lambda cut: F.conv2d(
+                    cut, weight, given["bias"], given["stride"], 0, given["dilation"], given["groups"]
+                ),
                 weight.numel(),
-            )  # fmt: skip
+            )
         if name == "max_pool2d" and node.op == "call_function":
             names = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
             given = self._given(node, names, {"stride": None, "padding": 0, "dilation": 1, "return_indices": False})
             if given["return_indices"]:
                 return None
-            return self._max_pool(node, patch, given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"], given["dilation"])
+            return self._max_pool(
+                node,
+                patch,
+                given["kernel_size"],
+                given["stride"] or given["kernel_size"],
+                given["padding"],
+                given["dilation"],
+            )
         if name == "avg_pool2d" and node.op == "call_function":
             names = ("input", "kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-            defaults = {"stride": None, "padding": 0, "ceil_mode": False, "count_include_pad": True, "divisor_override": None}
+            defaults = {
+                "stride": None,
+                "padding": 0,
+                "ceil_mode": False,
+                "count_include_pad": True,
+                "divisor_override": None,
+            }
             given = self._given(node, names, defaults)
             return self._avg_pool(
-                node, patch, given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"], given["ceil_mode"],
-                given["count_include_pad"], given["divisor_override"],
-            )  # fmt: skip
+                node,
+                patch,
+                given["kernel_size"],
+                given["stride"] or given["kernel_size"],
+                given["padding"],
+                given["ceil_mode"],
+                given["count_include_pad"],
+                given["divisor_override"],
+            )
         if name == "adaptive_avg_pool2d":
             return self._adaptive_avg(node, patch)
         if name == "mean" and node.op in ("call_function", "call_method"):
@@ -293,16 +429,29 @@ class Propagation:
 
     def _given(self, node: fx.Node, names: tuple[str, ...], defaults: dict[str, Any]) -> dict[str, Any]:
         """Arguments by name, with values of the base pass for traced ones other than the first."""
-        given = {**defaults, **dict(zip(names[1:], node.args[1:])), **{k: v for k, v in node.kwargs.items() if k != "input"}}
+        given = {
+            **defaults,
+            **dict(zip(names[1:], node.args[1:])),
+            **{k: v for k, v in node.kwargs.items() if k != "input"},
+        }
         return {key: fx.node.map_arg(value, lambda at: self.base[at]) for key, value in given.items()}
 
     # Steps that read a box of their input ------------------------------------------------------------------------
 
     def _window(
-        self, node: fx.Node, patch: Patch, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, fill: float,
-        apply: Callable[[Tensor], Tensor], cost: int = 0,
-    ) -> Patch | None:  # fmt: skip
-        """A step whose output o reads inputs o * stride - padding … + dilation * (kernel - 1). cost: products a place."""
+        self,
+        node: fx.Node,
+        patch: Patch,
+        kernel: Pair,
+        stride: Pair,
+        padding: Pair,
+        dilation: Pair,
+        fill: float,
+        apply: Callable[[Tensor], Tensor],
+        cost: int = 0,
+    ) -> Patch | None:
+        """A step whose output o reads inputs o * stride - padding … + dilation * (kernel - 1). cost: products a
+        place."""
         base = self.base[node]
         out = (base.shape[2], base.shape[3])
         reach = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1))
@@ -319,7 +468,10 @@ class Propagation:
         if self.cap is not None:
             most = torch.ceil(self.cap * limits).long().clamp(min=1)
             spare = (high - low - most).clamp(min=0)
-            low, high = low + torch.div(spare, 2, rounding_mode="floor"), high - torch.div(spare + 1, 2, rounding_mode="floor")
+            low, high = (
+                low + torch.div(spare, 2, rounding_mode="floor"),
+                high - torch.div(spare + 1, 2, rounding_mode="floor"),
+            )
         size = self._fits(low, high, out)
         if size is None:
             return None
@@ -327,7 +479,13 @@ class Propagation:
         needed = ((size[0] - 1) * stride[0] + reach[0] + 1, (size[1] - 1) * stride[1] + reach[1] + 1)
         if self._reach is not None:
             self._reach += cost * (high - low)
-        return Patch(self._made(patch, size, lambda: apply(patch.cut(origin * grid - pads, needed, fill))), origin, base, low, high)
+        return Patch(
+            self._made(patch, size, lambda: apply(patch.cut(origin * grid - pads, needed, fill))),
+            origin,
+            base,
+            low,
+            high,
+        )
 
     def _fits(self, low: Tensor, high: Tensor, out: Pair) -> Pair | None:
         """The size that holds every change, or None where whole maps are cheaper."""
@@ -336,22 +494,44 @@ class Propagation:
             return None
         return rows, columns
 
-    def _max_pool(self, node: fx.Node, patch: Patch, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Patch | None:
+    def _max_pool(
+        self, node: fx.Node, patch: Patch, kernel: Any, stride: Any, padding: Any, dilation: Any
+    ) -> Patch | None:
         return self._window(
-            node, patch, _pair(kernel), _pair(stride), _pair(padding), _pair(dilation), -math.inf,
+            node,
+            patch,
+            _pair(kernel),
+            _pair(stride),
+            _pair(padding),
+            _pair(dilation),
+            -math.inf,
             lambda cut: F.max_pool2d(cut, kernel, stride, 0, dilation),
-        )  # fmt: skip
+        )
 
     def _avg_pool(
-        self, node: fx.Node, patch: Patch, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, include: bool, divisor: int | None
+        self,
+        node: fx.Node,
+        patch: Patch,
+        kernel: Any,
+        stride: Any,
+        padding: Any,
+        ceil_mode: bool,
+        include: bool,
+        divisor: int | None,
     ) -> Patch | None:
         padded = _pair(padding) != (0, 0)
         if ceil_mode or (padded and not include):
             return None  # the divisor depends on the place
         return self._window(
-            node, patch, _pair(kernel), _pair(stride), _pair(padding), (1, 1), 0.0,
+            node,
+            patch,
+            _pair(kernel),
+            _pair(stride),
+            _pair(padding),
+            (1, 1),
+            0.0,
             lambda cut: F.avg_pool2d(cut, kernel, stride, 0, divisor_override=divisor),
-        )  # fmt: skip
+        )
 
     def _adaptive_avg(self, node: fx.Node, patch: Patch) -> Patch | Dense | None:
         if tuple(self.base[node].shape[2:]) == (1, 1):
@@ -436,7 +616,12 @@ class Propagation:
         parts = node.args[0]
         axis = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim", 0)
         base = self.base[node]
-        if axis not in (1, -3) or not isinstance(parts, list | tuple) or not isinstance(base, Tensor) or base.dim() != 4:
+        if (
+            axis not in (1, -3)
+            or not isinstance(parts, list | tuple)
+            or not isinstance(base, Tensor)
+            or base.dim() != 4
+        ):
             return None
         found = [flow[at] for at in parts if isinstance(at, fx.Node) and at in flow]
         patches = [p for p in found if isinstance(p, Patch)]
@@ -452,7 +637,9 @@ class Propagation:
         for at in parts:
             assert isinstance(at, fx.Node)
             value = flow.get(at)
-            pieces.append(value.cut(origin, size) if isinstance(value, Patch) else cut_base(self.base[at], origin, size))
+            pieces.append(
+                value.cut(origin, size) if isinstance(value, Patch) else cut_base(self.base[at], origin, size)
+            )
         return Patch(torch.cat(pieces, 1), origin, base, low, high)
 
 

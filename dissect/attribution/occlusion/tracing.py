@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 from torch import fx, nn
 
 from dissect.attribution.network import OUTPUT
@@ -18,9 +17,27 @@ _IN_PLACE_OPERATORS: dict[Any, Any] = {
 }
 # Steps that may hand on the memory of their input.
 _ALIASES = {
-    "view", "reshape", "flatten", "squeeze", "unsqueeze", "permute", "transpose", "chunk", "split", "getitem", "t", "narrow",
-    "select", "unbind", "expand", "contiguous", "dropout", "dropout2d", "stochastic_depth", "detach",
-}  # fmt: skip
+    "view",
+    "reshape",
+    "flatten",
+    "squeeze",
+    "unsqueeze",
+    "permute",
+    "transpose",
+    "chunk",
+    "split",
+    "getitem",
+    "t",
+    "narrow",
+    "select",
+    "unbind",
+    "expand",
+    "contiguous",
+    "dropout",
+    "dropout2d",
+    "stochastic_depth",
+    "detach",
+}
 _ALIAS_MODULES = (nn.Identity, nn.Dropout, nn.Dropout2d, nn.AlphaDropout, nn.Flatten, nn.Unflatten)
 
 
@@ -59,7 +76,9 @@ def trace(module: nn.Module, layer: str) -> Trace:
     try:
         graph = tracer.trace(module)
     except Exception as error:  # tracing runs the author's code on proxies: it may fail in any way
-        raise Untraceable(f"it cannot be traced ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise Untraceable(
+            f"it cannot be traced ({str(error).strip().splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if any(node.users for node in inputs[1:]):
         raise Untraceable("it takes more than one input")
@@ -76,7 +95,10 @@ def trace(module: nn.Module, layer: str) -> Trace:
     if inputs[0] not in needed:
         raise Untraceable(f"its layer {layer!r} does not depend on the image")
     attributes = {node: _attribute(module, str(node.target)) for node in order if node.op == "get_attr"}
-    last = {node: max((i for i, user in enumerate(order) if node in user.all_input_nodes), default=len(order)) for node in order}
+    last = {
+        node: max((i for i, user in enumerate(order) if node in user.all_input_nodes), default=len(order))
+        for node in order
+    }
     last[result] = len(order)
     return Trace(order, modules, attributes, last)
 
@@ -122,7 +144,9 @@ def _without_in_place(graph: fx.Graph, modules: dict[str, nn.Module], result: fx
         while _is_alias(behind, modules) and behind.all_input_nodes:
             behind = behind.all_input_nodes[0]
             if any(order[user] > order[node] for user in behind.users):
-                raise Untraceable(f"its step {node.name} writes in place into a view of {behind.name}, which is read later")
+                raise Untraceable(
+                    f"its step {node.name} writes in place into a view of {behind.name}, which is read later"
+                )
         for user in list(source.users):
             if order[user] > order[node]:
                 user.replace_input_with(source, node)

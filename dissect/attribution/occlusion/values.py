@@ -11,9 +11,9 @@ from dissect.attribution.occlusion.gather import patch_gather
 
 @dataclass
 class Patch:
-    """For each of K windows the part of a map that may have changed: values [K, U, h, w] from origin [K, 2] on, over base
-    [1, U, H, W]; everything outside equals the base. Boxes of one size let all windows share one dense batch, so a box
-    may be larger than the change in it: that lies from low to high [K, 2] (one past the end). int64, on the CPU."""
+    """For each of K windows the part of a map that may have changed: values [K, U, h, w] from origin [K, 2] on, over
+    base [1, U, H, W]; everything outside equals the base. Boxes of one size let all windows share one dense batch, so a
+    box may be larger than the change in it: that lies from low to high [K, 2] (one past the end). int64, on the CPU."""
 
     values: Tensor
     origin: Tensor

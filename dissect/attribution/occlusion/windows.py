@@ -50,9 +50,11 @@ class Windows:
         # Corners of every window, then running sums: each window costs four additions whatever its size.
         for table, amount in ((total, flat), (count, torch.ones_like(flat))):
             for rows, columns, sign in (
-                (self.low[:, 0], self.low[:, 1], 1), (self.low[:, 0], self.high[:, 1], -1),
-                (self.high[:, 0], self.low[:, 1], -1), (self.high[:, 0], self.high[:, 1], 1),
-            ):  # fmt: skip
+                (self.low[:, 0], self.low[:, 1], 1),
+                (self.low[:, 0], self.high[:, 1], -1),
+                (self.high[:, 0], self.low[:, 1], -1),
+                (self.high[:, 0], self.high[:, 1], 1),
+            ):
                 table.index_put_((rows, columns), sign * amount, accumulate=True)
         count = count.cumsum(0).cumsum(1)[:-1, :-1].round()
         total = total.cumsum(0).cumsum(1)[:-1, :-1]
@@ -69,7 +71,9 @@ def make_windows(height: int, width: int, patch: int | tuple[int, int], stride: 
     if min(rows, columns, down, right) < 1:
         raise SpecError(f"patch {rows} x {columns} and stride {down} x {right}: expected at least 1 pixel")
     if rows > height or columns > width:
-        raise SpecError(f"the patch of {rows} x {columns} is larger than the image of {height} x {width}: use a smaller one")
+        raise SpecError(
+            f"the patch of {rows} x {columns} is larger than the image of {height} x {width}: use a smaller one"
+        )
 
     def starts(length: int, size: int, step: int) -> list[int]:
         found = list(range(0, length, step))
@@ -94,4 +98,8 @@ def grouped(cost: Tensor, grid: tuple[int, int], batch: int) -> list[Tensor]:
         order = cost[: grid[axis], axis].sort(stable=True).indices
         groups = max(1, -(-grid[axis] // max(1, math.isqrt(batch))))
         sides.append(torch.tensor_split(order, groups))
-    return [(rows[:, None] * grid[1] + columns[None, :]).flatten().sort().values for rows in sides[0] for columns in sides[1]]
+    return [
+        (rows[:, None] * grid[1] + columns[None, :]).flatten().sort().values
+        for rows in sides[0]
+        for columns in sides[1]
+    ]
