@@ -74,11 +74,10 @@ def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], widt
         first = not bands or bands[-1].category != category
         caption = f"{category} {totals[category]}" if first else category
         wide = round(6.3 * len(caption)) + 6
-        if x + max(wide, pitch) > width:
-            row += 1  # a new row leaves room for its first slanted labels
-            x = max(
-                6, *(round(SLANT * len(label)) - (k + 1) * pitch + 8 for k, label in enumerate(labels[at : at + 6]))
-            )
+        rest = sum(b.concept.category == category for b in drawn[at:]) * pitch
+        if x + max(wide, rest if rest < width - 80 else pitch) > width:
+            row += 1  # a category stays in one row if a row can hold it; a row leaves room for its first labels
+            x = max(6, *(round(SLANT * len(t) - (k + 0.5) * pitch) + 4 for k, t in enumerate(labels[at : at + 6])))
         begin, y, columns = x, row * (HEAD + RISE + foot), []
         while at < len(drawn) and drawn[at].concept.category == category and x + pitch <= width:
             height = round(max(drawn[at].units / top * RISE, 1.0), 1)
@@ -137,9 +136,10 @@ def depth_chart(layers: list[str], series: dict[str, list[int]], hues: dict[str,
     for name in ends:
         last = max(y(series[name][-1]) + 4, last + 15)
         label_y[name] = last
-    over = last - (height - lower + 4)
-    if over > 0:
-        label_y = {name: at - over for name, at in label_y.items()}
+    floor = height - lower + 4.0
+    for name in reversed(ends):  # names that would slide under the axis push those above them up
+        label_y[name] = floor = min(label_y[name], floor)
+        floor -= 15
     lines = tuple(
         Line(
             name,

@@ -2,7 +2,7 @@
 // fetch do not work from disk; data files call the functions of `dissect`. Text enters the page as text nodes only.
 "use strict";
 (() => {
-  const ROOT = "../../", OVERSCAN = 4, BARS = 240, TWIN = 100, MASKS = ["", "outline", "heat", "none"], HIDDEN = { "aria-hidden": "true" };
+  const ROOT = "../../", BARS = 240, TWIN = 100, MASKS = ["", "outline", "heat", "none"], HIDDEN = { "aria-hidden": "true" };
   const FIELDS = ["q", "category", "min", "max", "show", "mask"];
   const slot = new Map(), cols = {}, details = new Map(), segments = new Map(), waiting = new Map();
   let C, meta, have = 0, N = 0;   // C: columns of the concepts; slot: label number -> place in them
@@ -190,17 +190,18 @@
 
   // ---- the figure; the same layout as in charts.py
   function draw() {
-    const box = $("bars"), width = Math.max(Math.min(box.clientWidth || 1040, 1400), 560), some = bars.slice(0, BARS);
+    const box = $("bars"), width = Math.max(box.clientWidth, 560), some = bars.slice(0, BARS);
     if ($("twin").open) twin();
     if (!some.length) return box.replaceChildren(el("p.quiet", { text: "No unit is above this cut." }));
-    const labels = some.map((b) => clip(nameOf(b.s))), totals = {}, kids = [], slant = (s) => Math.round(4.1 * s.length);
+    const labels = some.map((b) => clip(nameOf(b.s))), totals = {}, kids = [];
     bars.forEach((b) => { const c = C.category[b.s]; totals[c] = (totals[c] || 0) + 1; });
-    const top = Math.max(...some.map((b) => b.units)), foot = 16 + Math.max(...labels.map(slant)), tall = 126 + foot;
+    const top = Math.max(...some.map((b) => b.units)), foot = 16 + Math.round(4.1 * Math.max(...labels.map((s) => s.length))), tall = 126 + foot;
     const pitch = Math.min(Math.max(Math.floor((width - 60 - 30 * Object.keys(totals).length) / some.length), 15), 24);
     let row = -1, x = width, i = 0, last = null;
     while (i < some.length) {
       const cat = C.category[some[i].s], caption = cat === last ? cat : `${cat} ${totals[cat]}`, wide = Math.round(6.3 * caption.length) + 6;
-      if (x + Math.max(wide, pitch) > width) { row++; x = Math.max(6, ...labels.slice(i, i + 6).map((s, k) => slant(s) - (k + 1) * pitch + 8)); }
+      const rest = some.slice(i).filter((b) => C.category[b.s] === cat).length * pitch;
+      if (x + Math.max(wide, rest < width - 80 ? rest : pitch) > width) { row++; x = Math.max(6, ...labels.slice(i, i + 6).map((s, k) => Math.round(4.1 * s.length - (k + 0.5) * pitch) + 4)); }
       const begin = x, y = row * tall, h = "h" + meta.hues[cat], links = [];
       for (; i < some.length && C.category[some[i].s] === cat && x + pitch <= width; i++, x += pitch) links.push(bar(some[i], labels[i], x, y, top, pitch, foot));
       x = Math.max(x, begin + wide);
@@ -241,8 +242,8 @@
   function fill(fresh) {
     const box = $("rows");
     if (fresh) { box.replaceChildren(); pool.clear(); box.style.height = rows.length * height + "px"; $("list").setAttribute("aria-rowcount", rows.length + 1); }
-    const top = -box.getBoundingClientRect().top, first = Math.max(Math.floor(top / height) - OVERSCAN, 0);
-    const last = Math.min(Math.ceil((top + innerHeight) / height) + OVERSCAN, rows.length);
+    const top = -box.getBoundingClientRect().top, first = Math.max(Math.floor(top / height) - 4, 0);
+    const last = Math.min(Math.ceil((top + innerHeight) / height) + 4, rows.length);
     pool.forEach((node, k) => { if ((k < first || k >= last) && !node.contains(document.activeElement)) { node.remove(); pool.delete(k); } });
     for (let k = first; k < last; k++) if (!pool.has(k)) { const node = card(k); pool.set(k, node); box.append(node); }
   }
