@@ -31,6 +31,23 @@ ChunkView<Place> view_chunk(
       unit.size(0)};
 }
 
+// What a kernel relies on when it follows a chunk into a map of `places`: starts that ascend inside the nodes, and
+// nodes inside the map.
+template <typename Place>
+void check_nodes(const ChunkView<Place>& chunk, int64_t nodes, int64_t places) {
+  for (int64_t i = 0; i < chunk.pairs; ++i) {
+    STD_TORCH_CHECK(
+        chunk.start[i] >= 0 && chunk.start[i] <= chunk.start[i + 1] && chunk.start[i + 1] <= nodes, "pair_start (pair + 1) must ascend inside 0..",
+        nodes, ", got ", chunk.start[i], " and ", chunk.start[i + 1], " at ", i);
+  }
+  const int64_t first = chunk.pairs > 0 ? chunk.start[0] : 0, last = chunk.pairs > 0 ? chunk.start[chunk.pairs] : 0;
+  for (int64_t n = first; n < last; ++n) {
+    const int64_t place = static_cast<int64_t>(chunk.place[n]);
+    STD_TORCH_CHECK(
+        place >= 0 && place < places, "node_place holds ", place, ", but maps have ", places, " places");
+  }
+}
+
 // Collects the kept nodes of one map after another; one instance per task, joined in task order.
 template <typename Place>
 class ChunkBuilder {

@@ -62,6 +62,12 @@ void prune(
   with_place_type(node_place, [&](auto place_tag) {
     using Place = decltype(place_tag);
     const auto chunk = view_chunk<Place>(pair_unit, pair_image, pair_start, node_place, node_value);
+    check_nodes(chunk, node_value.size(0), places);
+    for (int64_t i = 0; i < chunk.pairs; ++i) {
+      STD_TORCH_CHECK(
+          chunk.unit[i] >= 0 && chunk.unit[i] < units, "pair_unit holds unit ", chunk.unit[i], ", but bound has ", units,
+          " units");
+    }
     const int64_t tasks = (chunk.pairs + kPairsPerTask - 1) / kPairsPerTask;
     std::vector<ChunkBuilder<Place>> parts(static_cast<size_t>(tasks), ChunkBuilder<Place>(height, width));
     torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
@@ -70,11 +76,7 @@ void prune(
         const int64_t last = std::min(chunk.pairs, (task + 1) * kPairsPerTask);
         for (int64_t i = task * kPairsPerTask; i < last; ++i) {
           const int32_t u = chunk.unit[i];
-          STD_TORCH_CHECK(u >= 0 && u < units, "pair_unit holds unit ", u, ", but bound has ", units, " units");
           for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
-            STD_TORCH_CHECK(
-                static_cast<int64_t>(chunk.place[n]) < places, "node_place holds ", static_cast<int64_t>(chunk.place[n]),
-                ", but maps have ", places, " places");
             map[chunk.place[n]] = chunk.value[n];
           }
           parts[task].add(u, chunk.image[i], map.data(), bound_data[u]);

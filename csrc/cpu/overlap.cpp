@@ -163,6 +163,7 @@ void overlap(
   with_place_type(node_place, [&](auto place_tag) {
     using Place = decltype(place_tag);
     const auto chunk = view_chunk<Place>(pair_unit, pair_image, pair_start, node_place, node_value);
+    check_nodes(chunk, node_value.size(0), height * width);
     torch::stable::parallel_for(0, static_cast<int64_t>(cuts.size()) - 1, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> map(static_cast<size_t>(height * width), kNothing);
       std::vector<float> row(static_cast<size_t>(columns));

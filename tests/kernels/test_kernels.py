@@ -158,7 +158,7 @@ def test_patch_gather_equals_reference_and_a_loop(size: tuple[int, int], cut: tu
                 in_patch = at - origin[k]
                 if not (0 <= at[0] < size[0] and 0 <= at[1] < size[1]):
                     outs[2][k, y, x] = 0.25
-                elif side and 0 <= int(in_patch.min()) and int(in_patch.max()) < side:
+                elif side and int(in_patch.min()) >= 0 and int(in_patch.max()) < side:
                     outs[2][k, y, x] = patch[k, in_patch[0], in_patch[1]]
                 else:
                     outs[2][k, y, x] = base[at[0], at[1]]
@@ -269,3 +269,26 @@ def test_labels_outside_the_table_are_refused() -> None:
     )
     with pytest.raises(RuntimeError, match=r"planes hold label 11, but there are only labels 0\.\.10"):
         cases.overlap(ops.overlap, chunk, (2, 2), cases.tables((2, 2), (2, 2)), threshold, broken, 0)
+
+
+@pytest.mark.parametrize(
+    ("start", "place", "message"),
+    [
+        ([0, 1], [4], "node_place holds 4, but maps have 4 places"),
+        ([0, 2], [0], r"pair_start \(pair \+ 1\) must ascend inside 0\.\.1"),
+    ],
+)
+def test_chunks_that_leave_their_map_are_refused(start: list[int], place: list[int], message: str) -> None:
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    i32 = torch.int32
+    chunk = Chunk(
+        (torch.zeros(1, dtype=i32), torch.zeros(1, dtype=i32), torch.tensor(start, dtype=i32),
+         torch.tensor(place, dtype=torch.int16), torch.ones(1))
+    )  # fmt: skip
+    with pytest.raises(RuntimeError, match=message):
+        cases.overlap(
+            ops.overlap, chunk, (2, 2), cases.tables((2, 2), (2, 2)), torch.zeros(1), LabelCase.make(1, (2, 2), 0), 0
+        )
+    with pytest.raises(RuntimeError, match=message):
+        chunk.prune(ops.prune, (2, 2), torch.zeros(1))
