@@ -228,7 +228,8 @@ def test_opcheck(name: str) -> None:
             *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
         ),
         "patch_gather": (
-            torch.randn(5, 4, 3), torch.randn(2, 2, 2, 3), torch.tensor([[0, 1], [3, 2]]), torch.tensor([[-1, 0], [2, 2]]),
+            torch.randn(5, 4, 3), torch.randn(2, 2, 2, 3), torch.tensor([[0, 1], [3, 2]]),
+            torch.tensor([[-1, 0], [2, 2]]),
             0.5, torch.empty(2, 4, 3, 3),
         ),
     }  # fmt: skip
