@@ -5,10 +5,11 @@ hand. Nothing that differs between two equal runs (times, folders) reaches a pag
 """
 
 import hashlib
+import html
 import re
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -448,18 +449,22 @@ def _one_layer(store: Store, text: str) -> tuple[RunRecord, StoredLayer]:
 
 
 def publish_compare(store: Store, runs: Sequence[str], out: Path | None = None) -> Path:
-    """Write the comparison of two to four runs; default folder: reports/compare-<ids>. Returns its index page.
+    """Write the comparison of two to four runs; default folder: reports/compare-<hash>, and then the page of the
+    workspace lists it. Returns its index page.
 
     Raises SpecError (unknown runs, mixed conventions or concept data).
     """
     page = compare_page(store, runs)
-    if out is None:
-        key = hashlib.sha256("\n".join(f"{c.run}:{c.layer}" for c in page.columns).encode()).hexdigest()[:10]
-        out = store.workspace.report_folder(f"compare-{key}")
+    key = hashlib.sha256("\n".join(f"{c.run}:{c.layer}" for c in page.columns).encode()).hexdigest()[:10]
+    if out is not None:  # the reports of the runs are not beside it
+        page = replace(page, columns=tuple(replace(column, link=None) for column in page.columns))
     try:
-        return reports.write_compare(page, out)
+        index = reports.write_compare(page, out or store.workspace.report_folder(f"compare-{key}"))
     except reports.ReportError as error:
         raise SpecError(str(error)) from error
+    if out is None:
+        publish_workspace(store)
+    return index
 
 
 def publish_workspace(store: Store, title: str = "Dissections") -> Path:
@@ -501,7 +506,13 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
         for (name, kind), rows in sorted(found.items())
     )
     comparisons = tuple(
-        pages.Listed(path.parent.name, f"{path.parent.name}/index.html")
+        pages.Listed(_title(path), f"{path.parent.name}/index.html")
         for path in sorted(folder.glob("compare-*/index.html"))
     )
     return reports.write_workspace(pages.WorkspacePage(title, tuple(listed), sightings, comparisons), folder)
+
+
+def _title(page: Path) -> str:
+    """The title of a page that was written earlier."""
+    found = re.search(r"<title>(.*?)</title>", page.read_text(encoding="utf-8"), re.DOTALL)
+    return html.unescape(found[1]) if found else page.parent.name

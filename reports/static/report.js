@@ -317,7 +317,7 @@
     parts.push(gallery(u, r));
     if (s >= 0) parts.push(el("section", {}, [el("h3", { text: "Why this label" }),
       el("p.equation", { text: `IoU = I / (A + G − I) = ${int(i) } / (${int(a)} + ${int(g)} − ${int(i)}) = ${f4(iou[u])}` }), overlap(i, a, g, s),
-      el("p.quiet", { text: `A counts only images that carry a ${C.category[s]}. T = ${num(cols.threshold[u])}; ${many(meta.images, "image")}.` })]));
+      el("p.quiet", { text: `A counts only images with ${C.category[s]} labels. T = ${num(cols.threshold[u])}; ${many(meta.images, "image")}.` })]));
     parts.push(el("div.two", {}, [table("Best concepts", r.b), table("Best of each category", r.c)]), r.h ? histogram(r.h, cols.threshold[u]) : "",
       el("p.links", {}, [el("a", { href: "#unit=" + u, text: "link to this unit" }), " · ", el("a", { href: `plain-${Math.floor(u / 200)}.html#unit-${u}`, text: "plain page" })]));
     const held = document.activeElement.id, top = same ? box.scrollTop : 0;

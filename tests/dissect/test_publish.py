@@ -238,7 +238,7 @@ def test_comparison_and_workspace(store: Store) -> None:
     html = page.read_text()
     assert 'href="one/index.html"' in html
     assert 'href="two/index.html"' not in html
-    assert "compare-" in html
+    assert f'<a href="{index.parent.name}/index.html">one and two</a>' in html
     for path in page.parent.joinpath("_workspace").glob("*.html"):
         for link in re.findall(r'href="([^"#]*)', path.read_text()):
             assert not link or (path.parent / link).exists(), (path.name, link)
