@@ -49,7 +49,7 @@ def load(
         torch.manual_seed(seed)
         if loaded is None:
             module = architecture.build(None, {})
-            if not source.startswith("demo"):
+            if architecture.shipped_sha256 is None:
                 notes.append(f"no --weights given: the network is random (seed {seed})")
         else:
             notes += loaded.notes
@@ -64,7 +64,7 @@ def load(
     return Model(
         module,
         architecture.source,
-        loaded.sha256 if loaded else None,
+        loaded.sha256 if loaded else architecture.shipped_sha256,
         preprocessing.override(mean, std),
         tuple(notes),
     )

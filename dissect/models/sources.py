@@ -27,6 +27,7 @@ class Architecture:
     build: Callable[[int | None, Names], nn.Module]
     preprocessing: Preprocessing = IMAGENET
     published: Callable[[str], Preprocessing | None] = lambda sha256: None
+    shipped_sha256: str | None = None  # of weights that come with the package
 
 
 def find(source: str, trust: str | None = None, seed: int = 0) -> Architecture:
@@ -143,6 +144,7 @@ def _timm(name: str) -> Architecture:
 
 def _demo(source: str, seed: int) -> Architecture:
     from dissect.models import demo
+    from dissect.models.weights import file_sha256
 
     preprocessing = Preprocessing(demo.MEAN, demo.STD, "the demo network's own")
     makers: dict[str, Callable[[], nn.Module]] = {
@@ -152,7 +154,8 @@ def _demo(source: str, seed: int) -> Architecture:
     if source not in makers:
         raise SpecError(f"model {source!r} is unknown: expected demo or demo:untrained")
     make = makers[source]
-    return Architecture(source, lambda classes, weights: make(), preprocessing)
+    shipped = file_sha256(demo.ASSET) if source == "demo" else None
+    return Architecture(source, lambda classes, weights: make(), preprocessing, shipped_sha256=shipped)
 
 
 def last_layer(tensors: Names) -> str | None:
