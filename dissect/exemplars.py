@@ -12,7 +12,8 @@ from dissect.scan import LayerScan
 @dataclass(frozen=True)
 class Exemplars:
     """value [U, E] float32, image [U, E] position (-1: none), place [U, E] = y * w + x of the maximum, and maps
-    [U, E, h, w] float32 in which values at or below the threshold are replaced by it."""
+    [U, E, h, w] float32. Nodes above the threshold and their neighbours hold their values, so that masks can be drawn
+    exactly; all others lie at or below the threshold, and hold it."""
 
     value: np.ndarray
     image: np.ndarray
@@ -31,7 +32,6 @@ class ExemplarMaps:
         finite = torch.where(threshold.isfinite(), threshold, torch.tensor(0.0)).cpu().numpy()
         units, slots = self.image.shape
         self.maps = np.repeat(finite, slots * size[0] * size[1]).reshape(units, slots, size[0] * size[1])
-        self._floor = finite
         flat = self.image.reshape(-1)
         self._order = np.argsort(np.where(flat < 0, -1, flat // batch_size), kind="stable")
         self._batches = np.where(flat < 0, -1, flat // batch_size)[self._order]
@@ -48,15 +48,15 @@ class ExemplarMaps:
         keys = chunk.pair_unit.cpu().numpy().astype(np.int64) * self._batch_size + chunk.pair_image.cpu().numpy()
         at = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
         found = keys[at] == wanted
-        pair, target, unit = at[found], mine[found], unit[found]
+        pair, target = at[found], mine[found]
         start = chunk.pair_start.cpu().numpy().astype(np.int64)
         counts = start[pair + 1] - start[pair]
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         nodes = np.repeat(start[pair], counts) + offsets
         place = chunk.node_place.cpu().numpy()
         place = place.view(np.uint16) if place.dtype == np.int16 else place
-        value = np.maximum(chunk.node_value.cpu().numpy()[nodes], np.repeat(self._floor[unit], counts))
-        self.maps.reshape(-1, self._size[0] * self._size[1])[np.repeat(target, counts), place[nodes]] = value
+        flat = self.maps.reshape(-1, self._size[0] * self._size[1])
+        flat[np.repeat(target, counts), place[nodes]] = chunk.node_value.cpu().numpy()[nodes]
 
     def result(self, ring: int = 0) -> Exemplars:
         """What was collected; `ring` nodes that a convention put around the maps are taken off."""

@@ -111,6 +111,25 @@ def test_counts_equal_the_dense_definition(tiny: TinySet, tmp_path: Path, layer:
     assert found.k == int(0.05 * found.n)
 
 
+def test_exemplar_maps_draw_the_masks_that_were_counted(tiny: TinySet, tmp_path: Path) -> None:
+    result = run(tiny, Net(), tmp_path, ("second",))
+    layer, maps = result.layers["second"], activations(tiny, Net(), "second")
+    tables = [upsample.half_pixel(s, tiny.size) for s in layer.map_size]
+    for u in range(layer.units):
+        for e in range(3):
+            whole, kept = maps[layer.exemplars.image[u, e], u], layer.exemplars.maps[u, e]
+            masks = [
+                reference.upsample(
+                    torch.from_numpy(np.ascontiguousarray(m)), tables[0].node, tables[0].t, tables[1].node, tables[1].t
+                ).numpy()
+                > layer.threshold[u]
+                for m in (whole, kept)
+            ]
+            assert (masks[0] != masks[1]).sum() <= 1  # float rounding of the forward pass
+            assert masks[1].any()
+            assert int(kept.argmax()) == layer.exemplars.place[u, e]
+
+
 def test_planted_masks_score_one(tiny: TinySet, tmp_path: Path) -> None:
     net = nn.Sequential(Planted())
     result = run(tiny, net, tmp_path, ("0",), quantile=0.25, mean=(0, 0, 0), std=(1, 1, 1))
