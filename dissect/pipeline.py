@@ -320,8 +320,10 @@ class _Run:
             fresh = next(dropped) if any(batch in item.store.dropped for item in work) else {}
             with self.timings.phase("overlap_s"):
                 for i, item in enumerate(work):
-                    chunk = item.store.get(batch)
-                    if chunk is None:
+                    kept = item.store.get(batch)
+                    if kept is not None:
+                        chunk = item.store.gatherer.prune(kept, levels[i])
+                    else:
                         values = fresh[item.part.layer][..., item.part.first : item.part.last].contiguous()
                         chunk = self._gather(item, values, self._peaks(values, batch), levels[i])
                     counts[i].update(
