@@ -41,7 +41,7 @@ class Forward:
         if dtype not in DTYPES:
             raise SpecError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
         self.device, self.dtype = torch.device(device), DTYPES[dtype]
-        self.module = module.to(self.device, self.dtype, memory_format=torch.channels_last)
+        self.module = module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.taps = Taps(self.module, layers)
         self.step: int | None = None
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)

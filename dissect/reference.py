@@ -90,8 +90,8 @@ def scan(
                 ]
                 entries.append((float(peak[b, u]), first_image + b, place))
                 entries.sort(key=lambda entry: (-entry[0], entry[1]))
-                for s, (value, image, where) in enumerate(entries[:slots]):
-                    top_value[u, s], top_image[u, s], top_place[u, s] = value, image, where
+                for s, (best, image, where) in enumerate(entries[:slots]):
+                    top_value[u, s], top_image[u, s], top_place[u, s] = best, image, where
 
 
 def _keep_nodes(dense: Tensor, bound: Tensor) -> Tensor:

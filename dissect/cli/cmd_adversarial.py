@@ -2,7 +2,7 @@
 
 import argparse
 
-from dissect.inversion import options
+from dissect.cli import inversion_options as options
 
 DESCRIPTION = """\
 The smallest change of a photo that makes the network see another class (Szegedy et al. 2014), with baselines.

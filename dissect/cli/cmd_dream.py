@@ -2,7 +2,7 @@
 
 import argparse
 
-from dissect.inversion import options
+from dissect.cli import inversion_options as options
 
 DESCRIPTION = """\
 Dream on a photo: more of whatever a layer sees in it, octave by octave; or fall into it, frame by frame.

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dissect.inversion import options
+from dissect.cli import inversion_options as options
 
 DESCRIPTION = """\
 High-confidence fooling patterns (Nguyen et al. 2015): evolved (MAP-Elites, every class a cell) or by gradient.

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dissect.inversion import options
+from dissect.cli import inversion_options as options
 
 DESCRIPTION = """\
 Invert the codes of photos at one layer, several, or every layer of a network (Mahendran & Vedaldi 2015, 2016).

@@ -2,7 +2,7 @@
 
 import argparse
 
-from dissect.inversion import options
+from dissect.cli import inversion_options as options
 
 DESCRIPTION = """\
 Synthesise maximum impulses of classes, units or random directions, and judge them against real photos.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dissect.cli import inversion_options as options
 from dissect.cli.main import main
-from dissect.inversion import options
 
 NET = ["squeezenet1_1", "--range", "imagenet", "--input-size", "40"]
 
