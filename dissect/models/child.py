@@ -16,12 +16,13 @@ SECONDS = 60
 WRAPPERS = (
     "state_dict", "model_state_dict", "model", "net", "network", "state_dict_ema", "model_ema", "ema",
 )  # fmt: skip
+ADVICE = ("Weights only load failed", "(1)", "(2)", "Please file", "Check the documentation")
 CLONE_NEWNET, CLONE_NEWUSER = 0x40000000, 0x10000000
 
 
 def cpu_seconds(size: int) -> int:
     """CPU seconds that a file of that many bytes may take after torch is imported."""
-    return 5 + size // (50 << 20)
+    return 3 + size // (50 << 20)
 
 
 def leave_network() -> None:
@@ -63,6 +64,15 @@ def refuse(reason: str) -> NoReturn:
     os._exit(3)
 
 
+def reason(message: str) -> str:
+    """The line of an error of torch that says what is wrong, without its advice to load the file all the same."""
+    for line in message.splitlines():
+        said = line.rpartition("WeightsUnpickler error:")[2].partition("Please use")[0].strip()
+        if said and not said.startswith(ADVICE):
+            return "".join(c for c in said if c.isprintable())
+    return ""
+
+
 def unwrap(loaded: object) -> tuple[Mapping[object, object], list[str]]:
     """The state dict inside a checkpoint, and the keys under which it lay."""
     wrappers: list[str] = []
@@ -102,7 +112,7 @@ def main() -> None:
             refuse("it holds no state dict (a mapping from names to tensors)")
         save_file(tensors, target, metadata={"wrappers": ",".join(wrappers)})
     except BaseException as error:
-        refuse(f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}")
+        refuse(f"{type(error).__name__}: {reason(str(error))}")
 
 
 if __name__ == "__main__":

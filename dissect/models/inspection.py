@@ -108,7 +108,7 @@ def _judge_members(path: Path, file: io.BufferedReader, members: Sequence[zipfil
     root = names[0].partition("/")[0] if names else ""
     for member in members:
         folder, _, name = member.filename.partition("/")
-        if folder != root or not MEMBERS.fullmatch(name):
+        if folder != root or root in ("", ".", "..") or not MEMBERS.fullmatch(name):
             raise refusal(path, f"it holds {member.filename[:80]!r}, which no state dict has")
         if member.flag_bits & ~FLAGS or member.compress_type != zipfile.ZIP_STORED:
             raise refusal(path, f"its member {member.filename[:80]!r} is encrypted or compressed")
@@ -128,14 +128,18 @@ def _judge_layout(path: Path, file: io.BufferedReader, members: Sequence[zipfile
     end = file.seek(0, io.SEEK_END)
     file.seek(max(0, end - 98))
     tail = file.read()
-    signature, size, start, comment = struct.unpack("<4s8xIIH", tail[-22:])
+    signature, count, size, start, comment = struct.unpack("<4s6xHIIH", tail[-22:])
     behind = 22
     if tail[-42:-38] == b"PK\x06\x07":  # the directory of large archives, which torch.save always writes
-        size64, start64, locator = struct.unpack("<QQ8xQ4x", tail[-58:-22])
+        wide = struct.unpack("<QQQ", tail[-66:-42])
+        (locator,) = struct.unpack("<8xQ4x", tail[-42:-22])
         behind = 98
-        if locator != end - 98 or size not in (size64, 0xFFFFFFFF) or start not in (start64, 0xFFFFFFFF):
+        narrow = zip((count, size, start), wide, (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF))
+        if locator != end - 98 or any(short not in (long, full) for short, long, full in narrow):
             raise refusal(path, "its two directories disagree")
-        size, start = size64, start64
+        count, size, start = wide
+    if count != len(members):
+        raise refusal(path, f"it claims {count:,} members and has {len(members):,}")
     if signature != b"PK\x05\x06" or comment or start + size + behind != end:
         raise refusal(path, "its directory does not stand at the end of the file")
     position = 0

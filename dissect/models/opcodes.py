@@ -36,7 +36,7 @@ GLOBALS = frozenset({
     "__builtin__ set",
     "builtins set",
 })  # fmt: skip
-_STORAGE = re.compile(r"torch(\.cuda)? [A-Z][A-Za-z]{1,20}Storage")
+_STORAGE = re.compile(r"torch(\.cuda)? [A-Z][A-Za-z0-9]{1,20}Storage")
 _DTYPE = re.compile(r"torch (b?float|bcomplex|complex|u?int|bool)[a-z0-9_]{0,16}")
 LEGACY_PICKLES = 5
 """A file from before the zip format: magic number, protocol, system, object, storage keys; then raw storages."""

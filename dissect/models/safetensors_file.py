@@ -79,7 +79,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[int, int]:
     if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
         raise _fault(path, f"the entry of tensor {name!r} is malformed")
     shape, offsets, dtype = entry["shape"], entry["data_offsets"], entry["dtype"]
-    if dtype not in WIDTHS:
+    if not isinstance(dtype, str) or dtype not in WIDTHS:
         raise _fault(path, f"tensor {name!r} has dtype {str(dtype)[:20]!r}")
     if not _sizes(shape) or len(shape) > 16 or not _sizes(offsets) or len(offsets) != 2:
         raise _fault(path, f"tensor {name!r} has a malformed shape or offsets")

@@ -8,6 +8,7 @@ loading anything (`inspection`, `opcodes`), then a child process without network
 import hashlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -90,10 +91,10 @@ def _tensors(path: Path, size: int, digest: str, cache: Path | None) -> tuple[di
         except SpecError:  # damaged in the cache: made again
             kept.unlink(missing_ok=True)
     inspection.judge(path)
-    return _through_child(path, size, kept)
+    return through_child(path, size, kept)
 
 
-def _through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, Tensor], list[str]]:
+def through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, Tensor], list[str]]:
     seconds = child.SECONDS + 2 * child.cpu_seconds(size)
     with tempfile.TemporaryDirectory(prefix="dissect-") as folder:
         target = Path(folder) / "weights.safetensors"
@@ -109,10 +110,9 @@ def _through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, 
         if done.returncode == 3:
             raise inspection.refusal(path, done.stdout.strip())
         if done.returncode != 0 or not target.is_file():
+            how = signal.strsignal(-done.returncode) if done.returncode < 0 else f"code {done.returncode}"
             last = (done.stderr.strip().splitlines() or [""])[-1][:200]
-            raise UnsafeError(
-                f"weights {path} made the loading process end with code {done.returncode}: refused. {last}".rstrip()
-            )
+            raise UnsafeError(f"weights {path} ended the loading process ({how}): refused. {last}".rstrip())
         tensors, notes = safetensors_file.read(target), _wrapper_notes(target)
         if kept is not None:
             _keep(target, kept)
