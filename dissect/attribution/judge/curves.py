@@ -11,7 +11,8 @@ from dissect.attribution.occlusion.occluders import gaussian_blur
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
 
-# Deviation of the start of insertion. Petsiuk et al. cut their Gaussian to 11 x 11 pixels, ours goes on to 3 deviations.
+# Deviation of the start of insertion. Petsiuk et al. cut their Gaussian to 11 x 11 pixels, ours goes on to 3
+# deviations.
 BLUR = 5.0
 
 

@@ -73,7 +73,7 @@ def masked_patches(network: Network, x: Tensor, windows: Windows, occluder: Occl
 
 def masked_images(x: Tensor, patches: Tensor, windows: Windows) -> Tensor:
     """The images with their boxes replaced, [K, C, H, W]: what a dense pass sees."""
-    return Patch(patches, windows.origin, x, windows.low, windows.high).dense()
+    return Patch(patches, windows.origin, x, windows.low, windows.high).dense().contiguous()
 
 
 def occluded_outputs(

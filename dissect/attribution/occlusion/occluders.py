@@ -52,7 +52,7 @@ class Colour:
             values = self.colour if isinstance(self.colour, tuple) else (self.colour,) * planes
             if len(values) != planes:
                 raise SpecError(f"occluder {self.name!r}: {len(values)} values for {planes} colour planes")
-            row = network.from_pixels(torch.tensor(values).view(1, -1, 1, 1)).to(x)
+            row = network.from_pixels(torch.tensor(values, dtype=torch.float64).view(1, -1, 1, 1)).to(x)
         return row.expand(len(windows), planes, *windows.size)
 
 

@@ -150,7 +150,9 @@ class Propagation:
         if node.op == "call_module":
             return self.steps.modules[str(node.target)](*args, **kwargs)
         if node.op == "call_method":
-            return getattr(args[0], str(node.target))(*args[1:], **kwargs)
+            # The network's own maps lie unit by unit in memory, and a view may count on it.
+            first = args[0].contiguous() if node.target == "view" and isinstance(args[0], Tensor) else args[0]
+            return getattr(first, str(node.target))(*args[1:], **kwargs)
         assert callable(node.target)
         return node.target(*args, **kwargs)
 

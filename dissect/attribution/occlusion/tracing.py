@@ -82,14 +82,18 @@ def trace(module: nn.Module, layer: str) -> Trace:
     inputs = [node for node in graph.nodes if node.op == "placeholder"]
     if any(node.users for node in inputs[1:]):
         raise Untraceable("it takes more than one input")
-    if layer == OUTPUT:
-        result = next(node for node in graph.nodes if node.op == "output").args[0]
-    else:
-        result = tracer.outputs.get(layer)
-    if not isinstance(result, fx.Node):
-        raise Untraceable(f"its layer {layer!r} is not one traced tensor")
     modules = dict(module.named_modules())
-    result = _without_in_place(graph, modules, result)
+    _without_in_place(graph, modules)
+    # A layer is read when it returns, so what later overwrites its output does not concern it; the network's own
+    # output is read at the very end.
+    found = (
+        next(node for node in graph.nodes if node.op == "output").args[0]
+        if layer == OUTPUT
+        else tracer.outputs.get(layer)
+    )
+    if not isinstance(found, fx.Node):
+        raise Untraceable(f"its layer {layer!r} is not one traced tensor")
+    result = found
     needed = _ancestors(result)
     order = tuple(node for node in graph.nodes if node in needed)
     if inputs[0] not in needed:
@@ -131,7 +135,7 @@ def writes_in_place(node: fx.Node, modules: dict[str, nn.Module]) -> bool:
     return node.op in ("call_function", "call_method") and name.endswith("_") and not name.endswith("__")
 
 
-def _without_in_place(graph: fx.Graph, modules: dict[str, nn.Module], result: fx.Node) -> fx.Node:
+def _without_in_place(graph: fx.Graph, modules: dict[str, nn.Module]) -> None:
     """Later readers of an overwritten value read the step that overwrote it. The steps themselves get copies."""
     order = {node: i for i, node in enumerate(graph.nodes)}
     for node in list(graph.nodes):
@@ -150,11 +154,8 @@ def _without_in_place(graph: fx.Graph, modules: dict[str, nn.Module], result: fx
         for user in list(source.users):
             if order[user] > order[node]:
                 user.replace_input_with(source, node)
-        if result is source:
-            result = node
         if node.target in _IN_PLACE_OPERATORS:
             node.target = _IN_PLACE_OPERATORS[node.target]
-    return result
 
 
 def _is_alias(node: fx.Node, modules: dict[str, nn.Module]) -> bool:

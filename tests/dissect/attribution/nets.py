@@ -21,7 +21,7 @@ def seeded(module: nn.Module, seed: int = 0) -> nn.Module:
                 assert part.running_var is not None
                 part.running_mean.copy_(torch.randn(part.num_features, generator=generator) * 0.3)
                 part.running_var.copy_(torch.rand(part.num_features, generator=generator) + 0.5)
-    return module
+    return module.requires_grad_(False)
 
 
 def image(seed: int = 1, side: int = 12, count: int = 1) -> Tensor:

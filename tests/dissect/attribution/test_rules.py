@@ -289,11 +289,11 @@ def test_memory_stays_flat_over_many_calls() -> None:
 
     tracemalloc.start()
     try:
-        first = many(50)
-        grown = many(400) - first
+        first = many(100)
+        grown = many(600) - first
     finally:
         tracemalloc.stop()
-    assert grown < 20_000
+    assert grown < 50_000  # one object a call would be 60 kB at least
 
 
 def test_rows_of_a_batch_do_not_mix() -> None:
