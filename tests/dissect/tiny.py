@@ -62,7 +62,9 @@ class TinySet:
             noise = rng.integers(0, 256, (size, size))
             picture = np.stack([red, green, noise], 2).astype(np.uint8).repeat(2, 0).repeat(2, 1)
             Image.fromarray(picture).save(folder / "images" / name)
-            rows.append([name, "train" if i % 3 else "val", 2 * size, 2 * size, size, size, *(cells[c] for c in CATEGORIES)])
+            rows.append(
+                [name, "train" if i % 3 else "val", 2 * size, 2 * size, size, size, *(cells[c] for c in CATEGORIES)]
+            )
         self._write_tables(rows)
 
     def _blob(self, rng: np.random.Generator, label: int) -> np.ndarray:
@@ -94,7 +96,9 @@ class TinySet:
             codes = [[c, n, NAMES[n], frequency[n, k], coverage[n, k]] for c, n in enumerate(mine, 1)]
             self._csv(f"c_{category}.csv", ["code", "number", "name", "frequency", "coverage"], codes)
         self._csv("category.csv", ["name", "first", "last", "count", "frequency"], table)
-        self.primary = [-1] + [max((coverage[n, k], k) for k in range(6) if CATEGORIES[k] in HOMES[n])[1] for n in range(1, len(NAMES))]
+        self.primary = [-1] + [
+            max((coverage[n, k], k) for k in range(6) if CATEGORIES[k] in HOMES[n])[1] for n in range(1, len(NAMES))
+        ]
 
     def _csv(self, name: str, header: list[str], rows: list[list[object]]) -> None:
         with open(self.folder / name, "w", newline="") as file:
