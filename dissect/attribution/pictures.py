@@ -61,4 +61,4 @@ def read_image(path: Path, size: tuple[int, int] | None) -> np.ndarray:
         picture = file.convert("RGB")
         if size is not None:
             picture = picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.asarray(picture)
+        return np.array(picture)

@@ -185,7 +185,7 @@ def _task(net: Network, layer: str, count: int) -> Any:
     z = draws.uniform(draws.seeds(1, 1), (3, *net.size)) * 60
     codes = net.codes(z, layer).repeat_interleave(count, 0)
     recipe = invert.Recipe(shorter=350 / 11)
-    return invert._ijcv16(net, layer, recipe, z, codes, draws.seeds(0, count))
+    return invert._ijcv16(net, layer, recipe, (invert.B, invert.B / invert.B_OVER_V), codes, draws.seeds(0, count))
 
 
 def batching(options: argparse.Namespace) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def planted_network() -> Network:
         weights = torch.from_numpy(filters / own[:, None, None]).float()
         second.weight.copy_(torch.stack([weights, -weights], 1))
         assert second.bias is not None
-        second.bias.fill_(-0.3)
+        second.bias.fill_(-0.5)
         last.weight.copy_(torch.eye(len(SHAPES)) * 20)
     module = nn.Sequential(first, nn.ReLU(), second, nn.ReLU(), nn.AdaptiveMaxPool2d(1), nn.Flatten(), last)
     return Network(module.eval().requires_grad_(False), (0.5,) * 3, (0.5,) * 3, "the planted network")

@@ -80,7 +80,11 @@ class PreActivation(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two, self.three = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 3, padding=1), nn.Conv2d(4, 4, 3)
+        self.one, self.two, self.three = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3, padding=1),
+            nn.Conv2d(4, 4, 3),
+        )
         self.relu, self.last = nn.ReLU(), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -131,7 +135,11 @@ class Dense(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.one, self.two, self.three = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 3, 1), nn.Conv2d(4, 3, 5, padding=2)
+        self.one, self.two, self.three = (
+            nn.Conv2d(3, 4, 3, padding=1),
+            nn.Conv2d(4, 3, 1),
+            nn.Conv2d(4, 3, 5, padding=2),
+        )
         self.four, self.last = nn.Conv2d(10, 4, 3, padding=1), nn.Linear(4, 3)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,7 +40,9 @@ def gradient(module: nn.Module, x: Tensor, unit: int, rule: str) -> tuple[Tensor
             node.register_prehook(lambda above: tuple(g.clamp(min=0) for g in above))  # type: ignore[attr-defined]
         if rule == "deconvnet":
             if node.name().startswith("Maximum"):  # type: ignore[attr-defined]
-                node.register_hook(lambda below, above: tuple(None if b is None else above[0].clamp(min=0) for b in below))  # type: ignore[attr-defined]
+                node.register_hook(
+                    lambda below, above: tuple(None if b is None else above[0].clamp(min=0) for b in below)
+                )  # type: ignore[attr-defined]
             else:
                 node.register_hook(lambda below, above: (above[0].clamp(min=0), *below[1:]))  # type: ignore[attr-defined]
     return torch.autograd.grad(score, leaf)[0], count

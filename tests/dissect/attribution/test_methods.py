@@ -79,7 +79,11 @@ def test_integrated_gradients_are_complete_and_exact_on_a_linear_network() -> No
     torch.testing.assert_close(found.values, network.module[1].weight[0].view(1, 3, 6, 6) * (x - baseline))
     deep = nets.wrap(nets.seeded(SMOOTH))
     gaps = [
-        float(attribute(deep, nets.image(side=8), class_target(1), integrated_gradients(n)).extra["completeness_gap"].abs())
+        float(
+            attribute(deep, nets.image(side=8), class_target(1), integrated_gradients(n))
+            .extra["completeness_gap"]
+            .abs()
+        )
         for n in (4, 64)
     ]
     assert gaps[1] < 1e-3 < gaps[0] or gaps[1] < gaps[0] / 50
@@ -132,7 +136,9 @@ def test_excitation_by_hand() -> None:
 
 
 def test_grad_cam_from_its_equations() -> None:
-    module = nets.seeded(nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 25, 3)))
+    module = nets.seeded(
+        nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.ReLU(inplace=True), nn.Flatten(), nn.Linear(4 * 25, 3))
+    )
     network, x = nets.wrap(module), nets.image(side=12)
     maps = module[0](x)
     above = module[3].weight[1].view(1, 4, 5, 5) * (maps > 0)
@@ -160,7 +166,9 @@ def test_a_reused_layer_is_read_at_its_last_call() -> None:
 
     network, x = nets.wrap(nets.seeded(Twice())), nets.image(side=4)
     target = unit_target("conv", 1, (2, 3))
-    torch.testing.assert_close(attribute(network, x, target).values, finite_differences(network, x, target), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(
+        attribute(network, x, target).values, finite_differences(network, x, target), rtol=1e-6, atol=1e-9
+    )
 
 
 def test_the_pass_ends_at_the_target() -> None:
@@ -187,8 +195,12 @@ def test_rise_estimates_a_linear_network_and_ignores_the_batch() -> None:
     row, column = divmod(int(found.map[0].argmax()), 8)
     assert 1 <= row <= 4
     assert 1 <= column <= 4
-    assert torch.equal(rise(network, x, class_target(0), masks=40, cells=4, batch=7).map, rise(network, x, class_target(0), masks=40, cells=4).map) or torch.allclose(
-        rise(network, x, class_target(0), masks=40, cells=4, batch=7).map, rise(network, x, class_target(0), masks=40, cells=4).map
+    assert torch.equal(
+        rise(network, x, class_target(0), masks=40, cells=4, batch=7).map,
+        rise(network, x, class_target(0), masks=40, cells=4).map,
+    ) or torch.allclose(
+        rise(network, x, class_target(0), masks=40, cells=4, batch=7).map,
+        rise(network, x, class_target(0), masks=40, cells=4).map,
     )
     assert float(found.extra["standard_error"].max()) > 0
     generator = torch.Generator().manual_seed(0)

@@ -13,7 +13,15 @@ from torch.nn import functional as F
 from dissect.attribution.network import OUTPUT, Network
 from dissect.attribution.occlusion import occlude as module_under_test
 from dissect.attribution.occlusion.occlude import occlude, occlude_approximately, prepare_engine
-from dissect.attribution.occlusion.occluders import OCCLUDERS, Blur, Colour, Inpaint, Noise, find_occluder, gaussian_blur
+from dissect.attribution.occlusion.occluders import (
+    OCCLUDERS,
+    Blur,
+    Colour,
+    Inpaint,
+    Noise,
+    find_occluder,
+    gaussian_blur,
+)
 from dissect.attribution.occlusion.propagate import Propagation
 from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 from dissect.attribution.occlusion.tracing import Untraceable, trace
@@ -49,7 +57,9 @@ def brute(network: Network, x: Tensor, target: Target, patch: int, stride: int, 
     return torch.stack(scores)
 
 
-def both(module: nn.Module, x: Tensor, target: Target | None = None, patch: int = 4, stride: int = 3) -> tuple[Tensor, Tensor, dict]:
+def both(
+    module: nn.Module, x: Tensor, target: Target | None = None, patch: int = 4, stride: int = 3
+) -> tuple[Tensor, Tensor, dict]:
     network = nets.wrap(module)
     target = target or class_target(0)
     found = occlude(network, x, target, patch, stride, "0.3", value="score", engine="incremental", batch=9)
@@ -165,9 +175,14 @@ def test_random_stacks_equal_the_masked_forward(data: st.DataObject) -> None:
     for _ in range(data.draw(st.integers(1, 4))):
         kernel, stride = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
         if data.draw(st.booleans()):
-            parts += [nn.Conv2d(3, 3, kernel, stride, data.draw(st.integers(0, 2)), data.draw(st.integers(1, 2))), nn.ReLU(True)]
+            parts += [
+                nn.Conv2d(3, 3, kernel, stride, data.draw(st.integers(0, 2)), data.draw(st.integers(1, 2))),
+                nn.ReLU(True),
+            ]
         else:
-            parts.append(nn.MaxPool2d(kernel, stride, data.draw(st.integers(0, kernel // 2)), ceil_mode=data.draw(st.booleans())))
+            parts.append(
+                nn.MaxPool2d(kernel, stride, data.draw(st.integers(0, kernel // 2)), ceil_mode=data.draw(st.booleans()))
+            )
     module = nets.seeded(nn.Sequential(*parts), data.draw(st.integers(0, 99)))
     height, width = data.draw(st.integers(16, 24)), data.draw(st.integers(16, 24))
     x = torch.randn(1, 3, height, width, dtype=torch.float64)
@@ -251,7 +266,9 @@ def test_occluders_by_their_definitions() -> None:
     grey = contents("grey")[3, :, 1, 2]
     torch.testing.assert_close(grey, torch.tensor([0.1 / 0.2, 0.0, -0.1 / 0.3], dtype=torch.float64))
     assert float(contents("mean").abs().max()) == 0
-    torch.testing.assert_close(network.pixels(contents("0.1,0.9,0.4")[:1])[0, :, 0, 0], torch.tensor([0.1, 0.9, 0.4], dtype=torch.float64))
+    torch.testing.assert_close(
+        network.pixels(contents("0.1,0.9,0.4")[:1])[0, :, 0, 0], torch.tensor([0.1, 0.9, 0.4], dtype=torch.float64)
+    )
     torch.testing.assert_close(contents("local-mean")[4, :, 0, 0], x[0, :, 4:8, 4:8].mean((1, 2)))
     assert torch.equal(contents("neighbour")[0], x[0, :, 0:4, 4:8])
     assert torch.equal(contents("neighbour")[2], x[0, :, 0:4, 4:8])
@@ -272,7 +289,9 @@ def test_occluders_by_their_definitions() -> None:
 
 
 def test_blur_keeps_constants_and_matches_a_direct_sum() -> None:
-    assert torch.allclose(gaussian_blur(torch.full((1, 2, 3, 4), 0.7, dtype=torch.float64), 5.0), torch.tensor(0.7, dtype=torch.float64))
+    assert torch.allclose(
+        gaussian_blur(torch.full((1, 2, 3, 4), 0.7, dtype=torch.float64), 5.0), torch.tensor(0.7, dtype=torch.float64)
+    )
     x = nets.image(side=9)
     weights = torch.exp(-(torch.arange(-3.0, 4.0, dtype=torch.float64) ** 2) / 2)
     weights /= weights.sum()
@@ -284,7 +303,9 @@ def test_blur_keeps_constants_and_matches_a_direct_sum() -> None:
 @pytest.mark.parametrize("occluder", OCCLUDERS)
 def test_every_occluder_is_incremental_and_equals_dense(occluder: str) -> None:
     network, x = nets.wrap(nets.seeded(nets.Residual())), nets.image(side=16)
-    one, other = (occlude(network, x, class_target(0), 4, 3, occluder, engine=e).values for e in ("incremental", "dense"))
+    one, other = (
+        occlude(network, x, class_target(0), 4, 3, occluder, engine=e).values for e in ("incremental", "dense")
+    )
     torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)
 
 

@@ -1,4 +1,5 @@
-"""ReLU rules: hand-computed signs, every spelling, every structure, against graph hooks; refusals; nothing left behind."""
+"""ReLU rules: hand-computed signs, every spelling, every structure, against graph hooks; refusals; nothing left
+behind."""
 
 import gc
 import tracemalloc
@@ -93,7 +94,8 @@ def test_all_rules_are_the_gradient_when_weights_are_not_negative() -> None:
 
 
 class Explicit(nn.Module):
-    """conv, ReLU, pool, conv, ReLU, pool, and its deconvnet written out by hand: unpool, rectify, transposed convolution."""
+    """conv, ReLU, pool, conv, ReLU, pool, and its deconvnet written out by hand: unpool, rectify, transposed
+    convolution."""
 
     def __init__(self, kernel: int, stride: int) -> None:
         super().__init__()
@@ -229,7 +231,11 @@ def test_a_hand_written_gate_is_reported() -> None:
 def test_the_audit_names_layers_and_spellings() -> None:
     found = attribute(nets.wrap(nets.seeded(nets.PreActivation())), nets.image(), class_target(0), METHODS["guided"])
     assert found.audit is not None
-    assert [(c.layer, c.spelling) for c in found.audit.calls] == [("relu", "F.relu"), ("relu", "F.relu"), ("", "F.relu")]
+    assert [(c.layer, c.spelling) for c in found.audit.calls] == [
+        ("relu", "F.relu"),
+        ("relu", "F.relu"),
+        ("", "F.relu"),
+    ]
     assert found.audit.json()["replaced"] == {"relu": 3}
 
 
@@ -300,7 +306,9 @@ def test_rows_of_a_batch_do_not_mix() -> None:
     network, x = nets.wrap(nets.seeded(nets.Residual())), nets.image(count=3)
     whole = attribute(network, x, class_target(0), METHODS["guided"]).values
     for i in range(3):
-        torch.testing.assert_close(attribute(network, x[i : i + 1], class_target(0), METHODS["guided"]).values[0], whole[i])
+        torch.testing.assert_close(
+            attribute(network, x[i : i + 1], class_target(0), METHODS["guided"]).values[0], whole[i]
+        )
 
 
 def test_oracle_zennit_on_modules() -> None:
@@ -327,7 +335,9 @@ def test_oracle_captum_on_modules() -> None:
     module, x = nets.seeded(Two()), nets.image()
     for name, theirs in (("guided", captum.GuidedBackprop), ("deconvnet", captum.Deconvolution)):
         expected = theirs(module).attribute(x.clone().requires_grad_(), target=2)
-        torch.testing.assert_close(attribute(nets.wrap(module), x, class_target(2), METHODS[name]).values, expected.detach())
+        torch.testing.assert_close(
+            attribute(nets.wrap(module), x, class_target(2), METHODS[name]).values, expected.detach()
+        )
 
 
 def test_switch_rule_slot_is_data() -> None:
