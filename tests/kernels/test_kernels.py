@@ -1,6 +1,10 @@
 """Compiled kernels equal the plain reference exactly, and the reference equals a dumb loop."""
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from dissect import ops, reference, upsample
 from tests.kernels import cases
 from tests.kernels.cases import LABEL_SIZES, SHAPES, Chunk, LabelCase, ScanState
 
+ROOT = Path(__file__).resolve().parents[2]
 KINDS = ["normal", "relu", "coarse", "odd"]
 
 
@@ -211,6 +216,32 @@ def test_scan_is_independent_of_cuts_and_threads(cuts: list[int], threads: int, 
     for name in ("low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place"):
         assert same(whole.tensors[name], parts.tensors[name]), name
     assert all(whole.largest(u) == parts.largest(u) for u in range(70))
+
+
+@pytest.mark.parametrize("name", ops.OPS)
+def test_the_fallback_has_the_schema_of_the_compiled_op(name: str) -> None:
+    compiled = getattr(torch.ops.dissect, name).default._schema
+    assert str(compiled) == str(torch._C.parse_schema(f"dissect::{name}{ops._SCHEMAS[name]}"))
+
+
+def test_without_compiled_kernels_the_reference_answers() -> None:
+    code = (
+        "import torch; from dissect import ops; from tests.kernels import cases as c;"
+        "v = c.maps((2, 3, 3, 4), 1); t = torch.full((4,), 0.5); k = c.Chunk.gather(ops.gather, v, (3, 3), v.amax(1), t);"
+        "l = c.LabelCase.make(2, (6, 6), 1); r = c.overlap(ops.overlap, k, (3, 3), c.tables((3, 3), (6, 6)), t, l, 0);"
+        "print(ops.backend()['cpu'], int(r[0].sum()))"
+    )
+    answers = set()
+    for wish in ("reference", "compiled"):
+        environment = {**os.environ, "DISSECT_KERNELS": wish}
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        half, total = done.stdout.split()
+        assert half == wish
+        answers.add(total)
+    assert len(answers) == 1
 
 
 @pytest.mark.parametrize("name", ops.OPS)
