@@ -27,6 +27,7 @@ from dissect.inversion.transforms import resize
 
 DECADES = 8
 BISECTIONS = 12
+BATCH = 64  # pictures a forward pass takes
 
 
 @dataclass(frozen=True)
@@ -96,17 +97,21 @@ class _Problem:
         self, x: Tensor, rows: Tensor, loss: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """(loss [b], its gradient [b, n], success [b]) of loss(logits, rows)."""
-        x = x.detach().requires_grad_(True)
-        logits = self.logits(x)
-        values = loss(logits, rows)
-        (gradient,) = torch.autograd.grad(values.sum(), x)
+        values, gradients, logits = [], [], []
+        for part, some in zip(x.detach().split(BATCH), rows.split(BATCH)):
+            part = part.requires_grad_(True)
+            seen = self.logits(part)
+            value = loss(seen, some)
+            gradients.append(torch.autograd.grad(value.sum(), part)[0])
+            values.append(value.detach())
+            logits.append(seen.detach())
         self.evaluations[rows] += 1
-        return values.detach(), gradient, self.note(x.detach(), rows, logits.detach())
+        return torch.cat(values), torch.cat(gradients), self.note(x.detach(), rows, torch.cat(logits))
 
     @torch.no_grad()
     def succeeds(self, x: Tensor, rows: Tensor) -> Tensor:
         self.evaluations[rows] += 1
-        return self.note(x, rows, self.logits(x))
+        return self.note(x, rows, torch.cat([self.logits(part) for part in x.split(BATCH)]))
 
 
 def _cross_entropy(targets: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
@@ -162,10 +167,7 @@ def minimal(network: Network, originals: Tensor, targets: Tensor, search: Search
 
         found = minimise(energy, start, torch.zeros_like(start[:1]), torch.ones_like(start[:1]), search.iterations)
         solves[rows.cpu().numpy()] += 1
-        with torch.no_grad():
-            won = problem.logits(found.x).argmax(1) == targets[rows]
-        problem.evaluations[rows] += 1
-        return found.x, won
+        return found.x, problem.succeeds(found.x, rows)
 
     c = torch.full((count,), search.first, dtype=originals.dtype, device=originals.device)
     low, high = torch.zeros_like(c), torch.full_like(c, torch.inf)  # largest c that won, smallest that lost

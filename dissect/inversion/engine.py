@@ -8,7 +8,7 @@ its Task, and a stopped run resumes from its state file to the same bits.
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -224,6 +224,28 @@ def _step(task: Task, state: _State) -> None:
     state.total.append(total.detach())
     state.step += 1
     state.since_reset += 1
+
+
+def joined(outcomes: Sequence[Outcome]) -> Outcome:
+    """Batches of one run as one outcome."""
+    if len(outcomes) == 1:
+        return outcomes[0]
+    return Outcome(
+        torch.cat([one.images for one in outcomes]),
+        np.concatenate([one.energy for one in outcomes], 1),
+        np.concatenate([one.total for one in outcomes], 1),
+        [reason for one in outcomes for reason in one.stopped],
+        sum(one.seconds for one in outcomes),
+        min(one.resumed_at for one in outcomes),
+    )
+
+
+def batches(count: int, size: int, state_file: Path | None) -> list[tuple[slice, Path | None]]:
+    """Slices of at most `size` samples, each with a state file of its own."""
+    slices = [slice(first, min(first + size, count)) for first in range(0, count, size)]
+    if state_file is None or len(slices) == 1:
+        return [(part, state_file) for part in slices]
+    return [(part, state_file.with_stem(f"{state_file.stem}-{part.start}")) for part in slices]
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import PixelBall
-from dissect.inversion.engine import Phase, Task, Watcher, run
+from dissect.inversion.engine import Phase, Task, Watcher, batches, joined, run
 from dissect.inversion.images import Pixels
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import At, Caricature, CodeError
@@ -191,9 +191,17 @@ def typical(originals: Tensor, recipe: Recipe) -> tuple[float, float]:
     return length, gradient
 
 
-def _ijcv16(network: Network, layer: str, recipe: Recipe, originals: Tensor, target: Tensor, seeds: np.ndarray) -> Task:
-    b, v = typical(originals, recipe)
-    first = originals.repeat_interleave(recipe.restarts, 0) if recipe.caricature else None
+def _ijcv16(
+    network: Network,
+    layer: str,
+    recipe: Recipe,
+    scale: tuple[float, float],
+    target: Tensor,
+    seeds: np.ndarray,
+    first: Tensor | None = None,
+) -> Task:
+    """scale: B and V; first: where a caricature starts, z of each sample."""
+    b, v = scale
     height, width = network.size
     jitter = max(1, round(network.stride(layer) / 4))
     tall, wide = height + jitter - 1, width + jitter - 1
@@ -274,19 +282,25 @@ def invert(
     state_file: Path | None = None,
     identity: object = None,
     watch: Watcher | None = None,
+    batch: int = 32,
 ) -> Inversion:
-    """Invert the codes of `originals` z [N, C, h, w] at one layer, recipe.restarts times each, in one batch."""
+    """Invert the codes of `originals` z [N, C, h, w] at one layer, recipe.restarts times each, `batch` at once."""
     if tuple(originals.shape[2:]) != network.size:
         raise SpecError(f"images are {list(originals.shape[2:])}, {network.name} was set up for {list(network.size)}")
     originals = originals.to(network.device, network.dtype)
     codes = network.codes(originals, layer)
     repeated = codes.repeat_interleave(recipe.restarts, 0)
     seeds = draws.seeds(recipe.seed, len(repeated))
-    if recipe.setting == "cvpr15":
-        task = _cvpr15(network, layer, recipe, repeated, seeds)
-    else:
-        task = _ijcv16(network, layer, recipe, originals, repeated, seeds)
-    outcome = run(task, state_file, [identity, layer, repr(recipe)], watch=watch)
+    scale = typical(originals, recipe)
+    outcomes = []
+    for part, file in batches(len(repeated), batch, state_file):
+        if recipe.setting == "cvpr15":
+            task = _cvpr15(network, layer, recipe, repeated[part], seeds[part])
+        else:
+            first = originals.repeat_interleave(recipe.restarts, 0)[part] if recipe.caricature else None
+            task = _ijcv16(network, layer, recipe, scale, repeated[part], seeds[part], first)
+        outcomes.append(run(task, file, [identity, layer, repr(recipe), part.start], watch=watch))
+    outcome = joined(outcomes)
     images = centre(outcome.images, *network.size)
     found = network.codes(images, layer)
     difference = _norms(found - repeated)
@@ -305,7 +319,7 @@ def invert(
         outcome.total,
         outcome.stopped,
         outcome.seconds,
-        task.steps,
+        len(outcome.total),
     )
 
 

@@ -7,7 +7,7 @@ compositional pattern (Mordvintsev et al. 2018).
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Blur, Box, Constraint, DropIdle, DropSmall, PixelBall, Shrink
 from dissect.inversion.draws import Draws
-from dissect.inversion.engine import Outcome, Phase, Task, Watcher, run
+from dissect.inversion.engine import Outcome, Phase, Task, Watcher, batches, joined, run
 from dissect.inversion.images import Fourier, Image, Pattern, Pixels
 from dissect.inversion.invert import ALPHA, B_OVER_V, BETA, B
 from dissect.inversion.network import OUTPUT, Network
@@ -108,15 +108,16 @@ def _fourier(network: Network, image: Image, recipe: Recipe, rate: float) -> tup
     return image, (Phase(recipe.steps(512), rate, transforms=transforms),), Adam()
 
 
-def plan(network: Network, target: Target, recipe: Recipe, peaks: Tensor | None = None) -> Task:
-    """The task of a recipe for all targets, recipe.restarts of each, in one batch.
+def plan(network: Network, target: Target, recipe: Recipe, peaks: Tensor | None = None, first: int = 0) -> Task:
+    """The task of a recipe for all targets, recipe.restarts of each, in one batch; `first` is the number of its first
+    sample in the whole run.
 
     peaks [T]: the largest answer over real images, by which `natural` weighs its objective. Raises SpecError without.
     """
     height, width = network.size
     planes = network.pixels.planes
     count = len(target.directions) * recipe.restarts
-    seeds = draws.seeds(recipe.seed, count)
+    seeds = draws.seeds(recipe.seed, count, first)
     directions = target.directions.repeat_interleave(recipe.restarts, 0).to(network.device, network.dtype)
     objective = At(network, target.layer, Along(directions, target.where))
     grey = torch.zeros(count, planes, height, width, device=network.device, dtype=network.dtype)
@@ -148,10 +149,10 @@ def plan(network: Network, target: Target, recipe: Recipe, peaks: Tensor | None 
     if recipe.name == "inceptionism":
         # deepdraw's first octaves: a falling blur after every normalised step, under jitter.
         roll = (Roll(max(1, min(height, width) // 8)),)
-        first = Phase(recipe.steps(190), 11.0, 11.0, roll, (Blur(2.5, 0.78), box))
-        second = Phase(recipe.steps(150), 6.0, 6.0, roll, (Blur(0.94, 0.78), box))
-        third = Phase(recipe.steps(150), 6.0, 3.0, roll, (Blur(0.78, 0.44), box))
-        return Task(objective, Pixels(noise * 8), (first, second, third), Normalised(), seeds)
+        coarse = Phase(recipe.steps(190), 11.0, 11.0, roll, (Blur(2.5, 0.78), box))
+        middle = Phase(recipe.steps(150), 6.0, 6.0, roll, (Blur(0.94, 0.78), box))
+        fine = Phase(recipe.steps(150), 6.0, 3.0, roll, (Blur(0.78, 0.44), box))
+        return Task(objective, Pixels(noise * 8), (coarse, middle, fine), Normalised(), seeds)
     return _natural(network, target, recipe, directions, seeds, peaks)
 
 
@@ -213,10 +214,16 @@ def maximize(
     state_file: Path | None = None,
     identity: object = None,
     watch: Watcher | None = None,
+    batch: int = 32,
 ) -> Outcome:
-    """Images z [T x restarts, C, h, w] in the legal range, targets together, their restarts side by side."""
-    task = plan(network, target, recipe, peaks)
-    outcome = run(task, state_file, [identity, target.layer, target.names, target.where, repr(recipe)], watch=watch)
+    """Images z [T x restarts, C, h, w] in the legal range, restarts of a target side by side; about `batch` at once."""
+    outcomes = []
+    for part, file in batches(len(target.directions), max(1, batch // recipe.restarts), state_file):
+        some = replace(target, directions=target.directions[part], names=target.names[part])
+        task = plan(network, some, recipe, None if peaks is None else peaks[part], part.start * recipe.restarts)
+        known = [identity, target.layer, target.names, target.where, repr(recipe), part.start]
+        outcomes.append(run(task, file, known, watch=watch))
+    outcome = joined(outcomes)
     height, width = network.size
     spare = outcome.images.shape[2] - height, outcome.images.shape[3] - width
     images = outcome.images[:, :, spare[0] // 2 : spare[0] // 2 + height, spare[1] // 2 : spare[1] // 2 + width]

@@ -199,7 +199,7 @@ def test_pictures_are_legal_to_the_bit_and_counts_are_exact() -> None:
     targets = adversarial.runners_up(network, z)
     labels = adversarial.predictions(network, z)
     calls[0] = 0
-    attack = adversarial.minimal(network, z, targets)
+    attack = adversarial.minimal(network, z, targets, Search(iterations=20, polish=3))
     counted = calls[0]
     assert attack.success.all()
     assert float(attack.images.min()) >= 0
@@ -220,7 +220,7 @@ def test_never_worse_than_long_pgd_at_equal_budget() -> None:
 
 def test_storing_with_eight_bits_is_judged_on_what_is_stored() -> None:
     network, z = trained_digits()
-    attack = adversarial.minimal(network, z, adversarial.runners_up(network, z), Search(iterations=30))
+    attack = adversarial.minimal(network, z, adversarial.runners_up(network, z), Search(iterations=20, polish=3))
     stored = adversarial.quantised_norm(network, attack, [1.0, 1.2, 1.5, 2.0, 4.0])
     survived = adversarial.quantised_success(network, attack.images, attack.targets)
     assert np.isfinite(stored).all()
@@ -231,8 +231,10 @@ def test_storing_with_eight_bits_is_judged_on_what_is_stored() -> None:
 
 def test_transfer_has_a_diagonal_of_one_and_a_twin_of_one() -> None:
     networks = [small((8, 8), seed=s) for s in (0, 0, 3)]
-    z = grey_photos(5, networks[0])
-    attacks = [adversarial.minimal(n, z, adversarial.runners_up(n, z), Search(iterations=20)) for n in networks]
+    z = grey_photos(3, networks[0])
+    attacks = [
+        adversarial.minimal(n, z, adversarial.runners_up(n, z), Search(iterations=20, polish=2)) for n in networks
+    ]
     matrix = adversarial.transfer(networks, attacks)
     assert np.array_equal(np.diag(matrix), np.ones(3))
     assert matrix[0, 1] == 1

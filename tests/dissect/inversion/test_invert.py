@@ -1,4 +1,5 @@
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -121,7 +122,7 @@ def test_starts_are_the_published_ones() -> None:
     (first,) = invert._cvpr15(network, "two", Recipe("cvpr15"), code, seeds).image.start(seeds)
     sigma = 27098.1 * math.sqrt(20 * 20 / 227**2)
     torch.testing.assert_close(first.flatten(1).norm(dim=1), torch.full((3,), sigma))
-    (uniform,) = invert._ijcv16(network, "two", Recipe(), photos, code, seeds).image.start(seeds)
+    (uniform,) = invert._ijcv16(network, "two", Recipe(), (80.0, 80 / 6.5), code, seeds).image.start(seeds)
     torch.testing.assert_close(
         torch.quantile(uniform.abs().flatten(1), 0.95, dim=1), torch.full((3,), 80 / math.sqrt(3))
     )
@@ -131,7 +132,7 @@ def test_the_canvas_is_larger_by_the_jitter_and_the_picture_is_not() -> None:
     network = small((16, 16))
     photos = grey_photos(1, network)
     recipe = Recipe(shorter=50)
-    task = invert._ijcv16(network, "out", recipe, photos, network.codes(photos, "out"), draws.seeds(0, 1))
+    task = invert._ijcv16(network, "out", recipe, (80.0, 12.0), network.codes(photos, "out"), draws.seeds(0, 1))
     assert task.image.start(draws.seeds(0, 1))[0].shape == (1, 3, 19, 19)  # jitter = 16 / 4
     assert invert.invert(network, photos, "out", recipe).images.shape == (1, 1, 3, 16, 16)
 
@@ -196,6 +197,18 @@ def test_wrong_settings_are_refused(wrong: dict, said: str) -> None:
 def test_images_of_another_size_are_refused() -> None:
     with pytest.raises(SpecError, match=r"images are \[8, 8\]"):
         invert.invert(small((16, 16)), torch.zeros(1, 3, 8, 8), "one", Recipe())
+
+
+def test_batches_of_any_size_give_the_same_pictures(tmp_path: Path) -> None:
+    network = small((16, 16))
+    photos = grey_photos(3, network)
+    recipe = Recipe(shorter=30, restarts=2, typical="measured")
+    whole = invert.invert(network, photos, "two", recipe)
+    cut = invert.invert(network, photos, "two", recipe, tmp_path / "state.npz", batch=4)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["state-0.npz", "state-4.npz"]
+    torch.testing.assert_close(cut.images, whole.images, rtol=0, atol=0.05)
+    again = invert.invert(network, photos, "two", recipe, tmp_path / "state.npz", batch=4)
+    assert torch.equal(again.images, cut.images)
 
 
 def test_rank_correlation() -> None:
