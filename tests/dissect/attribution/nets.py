@@ -51,8 +51,8 @@ class Spelt(nn.Module):
             "F.relu_": lambda: F.relu_(x),
             "torch.relu": lambda: torch.relu(x),
             "torch.relu_": lambda: torch.relu_(x),
-            "method": lambda: x.relu(),
-            "method_": lambda: x.relu_(),
+            "method": x.relu,
+            "method_": x.relu_,
             "clamp": lambda: x.clamp(min=0),
             "clamp_": lambda: x.clamp_(0),
             "clamp_min": lambda: torch.clamp_min(x, 0.0),
@@ -70,8 +70,8 @@ class Spelt(nn.Module):
 
 
 SPELLINGS = (
-    "module", "in-place module", "F.relu", "F.relu inplace", "F.relu_", "torch.relu", "torch.relu_", "method", "method_",
-    "clamp", "clamp_", "clamp_min", "threshold module", "F.threshold", "maximum", "maximum turned", "max",
+    "module", "in-place module", "F.relu", "F.relu inplace", "F.relu_", "torch.relu", "torch.relu_", "method",
+    "method_", "clamp", "clamp_", "clamp_min", "threshold module", "F.threshold", "maximum", "maximum turned", "max",
 )  # fmt: skip
 
 

@@ -197,7 +197,7 @@ def test_no_relu_means_refusal() -> None:
 def test_scripted_relu_is_found_by_the_walk() -> None:
     inner = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).double())
     network = nets.wrap(nn.Sequential(inner, nn.ReLU(), nn.Flatten()).double())
-    with pytest.raises(SpecError, match="out of the rule's reach|no definition"):
+    with pytest.raises(SpecError, match=r"out of the rule's reach|no definition"):
         attribute(network, nets.image(side=4), class_target(0), METHODS["guided"])
 
 
