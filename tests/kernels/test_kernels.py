@@ -227,16 +227,17 @@ def test_the_fallback_has_the_schema_of_the_compiled_op(name: str) -> None:
 def test_without_compiled_kernels_the_reference_answers() -> None:
     code = (
         "import torch; from dissect import ops; from tests.kernels import cases as c;"
-        "v = c.maps((2, 3, 3, 4), 1); t = torch.full((4,), 0.5); k = c.Chunk.gather(ops.gather, v, (3, 3), v.amax(1), t);"
+        "v = c.maps((2, 3, 3, 4), 1); t = torch.full((4,), 0.5);"
+        "k = c.Chunk.gather(ops.gather, v, (3, 3), v.amax(1), t);"
         "l = c.LabelCase.make(2, (6, 6), 1); r = c.overlap(ops.overlap, k, (3, 3), c.tables((3, 3), (6, 6)), t, l, 0);"
         "print(ops.backend()['cpu'], int(r[0].sum()))"
     )
     answers = set()
     for wish in ("reference", "compiled"):
-        environment = {**os.environ, "DISSECT_KERNELS": wish}
         done = subprocess.run(
-            [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-        )
+            [sys.executable, "-c", code],
+            cwd=ROOT, env={**os.environ, "DISSECT_KERNELS": wish}, capture_output=True, text=True, check=False,
+        )  # fmt: skip
         assert done.returncode == 0, done.stderr
         half, total = done.stdout.split()
         assert half == wish
