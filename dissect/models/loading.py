@@ -1,6 +1,6 @@
 """A network ready to be dissected."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from dissect.errors import SpecError
 from dissect.models.folding import fold_batch_norms
 from dissect.models.preprocessing import Preprocessing, Triple
 from dissect.models.sources import Architecture, find, last_layer
-from dissect.models.weights import differences, fit, read_weights, strip
+from dissect.models.weights import fit, read_weights, strip
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,7 @@ def _with_weights(architecture: Architecture, given: Mapping[str, Tensor], notes
     if tensors.keys() != given.keys():  # branches are chosen by the names as they are in the network
         module = architecture.build(None, tensors)
         own = module.state_dict()
-    for name in _class_layers(own, tensors):
-        wanted = len(tensors[name])
+    for name, wanted in _class_counts(own, tensors, architecture.classes):
         try:
             other = architecture.build(wanted, tensors)
         except TypeError:
@@ -87,21 +86,29 @@ def _with_weights(architecture: Architecture, given: Mapping[str, Tensor], notes
                 f"the weights have {wanted} classes ({name}), {architecture.source} has {len(own[name])} and takes no "
                 "num_classes"
             ) from None
-        if not differences(other.state_dict(), tensors):
-            notes.append(f"{wanted} classes, read from the last layer of the weights")
-            module = other
-            break
+        try:
+            fit(other, tensors, architecture.source, notes)
+        except SpecError:
+            continue
+        notes.append(f"{wanted} classes, read from the last layer of the weights")
+        return other
     fit(module, tensors, architecture.source, notes)
     return module
 
 
-def _class_layers(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> list[str]:
-    """Weights whose length may tell the number of classes, where it is not the network's own: the last layer, and for
-    networks with several heads the first tensor of another length."""
+def _class_counts(
+    own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], classes: int | None
+) -> Iterator[tuple[str, int]]:
+    """Numbers of classes that the weights may have, each with the tensor it is read from: the last layer, or for
+    networks with several heads the first tensor of another length; `classes`: the network's own number, of which heads
+    for boxes hold a multiple."""
     other = [
         name
         for name, value in own.items()
         if name in tensors and tensors[name].dim() == value.dim() > 1 and len(tensors[name]) != len(value)
     ]
-    last = last_layer(dict(own))
-    return list(dict.fromkeys([*([last] if last in other else []), *other[:1]]))
+    last = last_layer(own)
+    for name in dict.fromkeys([*([last] if last in other else []), *other[:1]]):
+        yield name, len(tensors[name])
+        if classes and len(tensors[name]) * classes % len(own[name]) == 0:
+            yield name, len(tensors[name]) * classes // len(own[name])

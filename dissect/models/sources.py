@@ -21,12 +21,14 @@ Names = Mapping[str, Tensor]
 class Architecture:
     """`build(classes, weights)` makes the network: `classes` None means its own default, and the names in `weights`
     decide about branches that a network may lack. `source` names it in full. `published(sha256)` is what the authors'
-    own weights of that hash were trained with, if the hash is known."""
+    own weights of that hash were trained with, if the hash is known. `classes` is the network's own number of classes,
+    where heads for boxes need it."""
 
     source: str
     build: Callable[[int | None, Names], nn.Module]
     preprocessing: Preprocessing = IMAGENET
     published: Callable[[str], Preprocessing | None] = lambda sha256: None
+    classes: int | None = None
     shipped_sha256: str | None = None  # of weights that come with the package
 
 
@@ -72,8 +74,9 @@ def _torchvision(name: str) -> Architecture:
             raise SpecError(f"torchvision's {name!r} takes films or pairs of images, not single images")
         raise SpecError(f"torchvision has no model {name!r}{suggestion(name, sorted(images))}")
     published = partial(_published, name)
-    preprocessing = INSIDE if images[name] is models.detection else IMAGENET
-    return Architecture(f"torchvision:{name}", partial(_build_torchvision, name), preprocessing, published)
+    boxes = images[name] is models.detection
+    build = partial(_build_torchvision, name)
+    return Architecture(f"torchvision:{name}", build, INSIDE if boxes else IMAGENET, published, 91 if boxes else None)
 
 
 def _build_torchvision(name: str, classes: int | None, weights: Names) -> nn.Module:

@@ -97,7 +97,7 @@ def _run(path: Path, text: bytes, name: str, package: str) -> ModuleType:
 
 def _again(digest: str) -> str:
     """The command that would work: the one that was given, with the hash; for Python, the argument."""
-    if Path(sys.argv[0]).name in ("dissect", "__main__.py"):
+    if Path(sys.argv[0]).name == "dissect":
         return shlex.join(["dissect", *sys.argv[1:], "--trust-code", digest])
     return f"--trust-code {digest}"
 

@@ -7,27 +7,34 @@ loading anything (`inspection`, `opcodes`), then a child process without network
 
 import hashlib
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dissect.errors import DissectError, SpaceError, SpecError, UnsafeError
 from dissect.models import child, inspection, safetensors_file
 from dissect.suggest import near
+
+if TYPE_CHECKING:
+    from torch.nn.modules.module import _IncompatibleKeys
 
 PICKLED = (".pth", ".pt", ".bin", ".ckpt", ".tar")
 PROGRAMS = (".pt2", ".pkl", ".pickle", ".joblib", ".mar", ".torchscript", ".ptc")
 MAX_BYTES = 16 << 30
 CACHE_VERSION = 2
 """Grows when the child takes other tensors out of the same file."""
+# DenseNets were saved with `norm.1` where the layer is now called `norm1`.
+_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 @dataclass(frozen=True)
@@ -151,15 +158,8 @@ def strip(tensors: Mapping[str, Tensor], own: Mapping[str, Tensor], notes: list[
     return found
 
 
-def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[str]:
-    """What keeps weights from fitting a network, in words; empty where they fit."""
-    missing = [n for n in own if n not in given and not n.endswith("num_batches_tracked")]
-    unexpected = [n for n in given if n not in own and not n.endswith("num_batches_tracked")]
-    shapes = [
-        f"{n}: {list(given[n].shape)}, expected {list(own[n].shape)}"
-        for n in own
-        if n in given and own[n].shape != given[n].shape
-    ]
+def differences(missing: Sequence[str], unexpected: Sequence[str], shapes: Sequence[str]) -> str:
+    """What keeps weights from fitting a network, in words, with names that may have been meant."""
     faults = [
         f"{len(names)} {what} ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})"
         for names, what in ((missing, "missing"), (unexpected, "unexpected"), (shapes, "of another shape"))
@@ -167,22 +167,45 @@ def differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> list[
     ]
     meant = ((name, near(name, missing[:2000], 1)) for name in unexpected[:3])
     pairs = [f"{name} for {close[0]}" for name, close in meant if close]
-    return [*faults, f"perhaps {', '.join(pairs)}"] if pairs else faults
+    return "; ".join([*faults, f"perhaps {', '.join(pairs)}"] if pairs else faults)
 
 
-def fit(module: torch.nn.Module, tensors: Mapping[str, Tensor], source: str, notes: list[str]) -> None:
-    """Load strictly. Raises SpecError listing what is missing, unexpected or of another shape."""
+def fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str, notes: list[str]) -> None:
+    """Load strictly, with the renaming of old names that modules do themselves; only a norm's counter of batches may be
+    absent. Raises SpecError listing what is missing, unexpected or of another shape."""
     own = module.state_dict()
-    if faults := differences(own, tensors):
-        raise SpecError(f"the weights do not fit {source}: {'; '.join(faults)}")
+    state = OrderedDict((_DENSENET.sub(r"\1\2", name), value) for name, value in tensors.items())
+    shapes = [
+        f"{n}: {list(state[n].shape)}, expected {list(own[n].shape)}"
+        for n in own
+        if n in state and own[n].shape != state[n].shape
+    ]
+    counted = "num_batches_tracked"
+    missing = [n for n in own if n not in state and not n.endswith(counted)]
+    unexpected = [n for n in state if n not in own and not n.endswith(counted)]
+    if not shapes:
+        try:
+            found = _load(module, state, own)
+        except RuntimeError as error:
+            raise DissectError(f"the weights do not load into {source}: {error}") from error
+        missing = [n for n in found.missing_keys if not n.endswith(counted)]
+        unexpected = [n for n in found.unexpected_keys if not n.endswith(counted)]
+    if shapes or missing or unexpected:
+        raise SpecError(f"the weights do not fit {source}: {differences(missing, unexpected, shapes)}")
     kinds = {
-        f"{tensors[n].dtype} to {value.dtype}".replace("torch.", "")
+        f"{state[n].dtype} to {value.dtype}".replace("torch.", "")
         for n, value in own.items()
-        if n in tensors and tensors[n].dtype != value.dtype
+        if n in state and state[n].dtype != value.dtype
     }
     if kinds:
         notes.append(f"weights converted from {', '.join(sorted(kinds))}")
+
+
+def _load(module: nn.Module, state: "OrderedDict[str, Tensor]", own: Mapping[str, Tensor]) -> "_IncompatibleKeys":
+    """Files keep no version of the modules that wrote them: as if from before versions, which renames old names; a
+    module that insists on one (MNASNet) is told its own."""
     try:
-        module.load_state_dict({n: v for n, v in tensors.items() if n in own}, strict=False)
-    except RuntimeError as error:
-        raise DissectError(f"the weights do not load into {source}: {error}") from error
+        return module.load_state_dict(state, strict=False)
+    except ValueError:
+        state._metadata = own._metadata  # type: ignore[attr-defined]
+        return module.load_state_dict(state, strict=False)

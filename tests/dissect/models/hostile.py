@@ -548,7 +548,8 @@ def main() -> int:
                 f"{layer}: {len(verdicts)} files, {refused} refused, canary {fired}, "
                 f"at most {max(v.cpu for v in verdicts):.2f} CPU s and {max(v.wall for v in verdicts):.2f} s each"
             )
-    print("\n".join([*shown, f"{bad} faults"]))
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10
+    print("\n".join([*shown, f"largest child {memory:,} MiB", f"{bad} faults"]))
     return int(bad > 0)
 
 
