@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from dissect.cli.main import main
-from tests.dissect.tiny import TinySet
+from tests.dissect.tiny import NAMES, TinySet
 
 NET = """
 import torch
@@ -36,6 +36,14 @@ def broken():
             out[:, 2] = 3.0
             return out
     return nn.Sequential(Bad())
+
+
+def planted():
+    class Masks(nn.Module):
+        def forward(self, x):
+            x = x[:, :, ::2, ::2] * 255
+            return torch.stack([(x[:, c] - 20 * n).abs().lt(1).float() for c, n in ((0, 3), (0, 4), (1, 5))], 1)
+    return nn.Sequential(Masks())
 """
 
 
@@ -204,6 +212,41 @@ def test_odd_units_are_kept_flagged_and_never_ranked(place: Path, tmp_path: Path
     assert [row[1:5] for row in rows[1:]] == [(0, 1, None, 0.0), (1, 0, None, 0.0)]
     assert rows[1][5] is None
     assert scored == {0}
+
+
+def test_planted_truth_through_database_query_and_pages(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Units that are the masks of cat, dog and wheel score 1 on them, and the counted value on another concept."""
+    arguments = ["--layer", "0", "--name", "planted", "--mean", "0", "--std", "1", "--quantile", "0.25"]
+    assert run(place, tmp_path / "ws", *arguments, model="planted") == 0
+    capsys.readouterr()
+    query = ["query", "units", "--run", "planted", "--workspace", str(tmp_path / "ws"), "--format", "json"]
+    assert main(query) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [(row["unit"], row["concept"], row["iou"]) for row in rows] == [
+        (0, "cat", 1.0),
+        (1, "dog", 1.0),
+        (2, "wheel", 1.0),
+    ]
+    assert all(row["intersection"] == row["unit_area"] == row["concept_area"] > 0 for row in rows)
+
+    truth = TinySet(tmp_path / "again", images=30)
+    where = [truth.holds(i) for i in range(30)]
+    assert main([*query, "--rank", "all"]) == 0
+    for row in json.loads(capsys.readouterr().out):
+        unit, other = {0: 3, 1: 4, 2: 5}[row["unit"]], NAMES.index(row["concept"])
+        category = [n for n in range(1, 11) if truth.primary[n] == truth.primary[other]]
+        meeting = sum(int((w[unit] & w[other]).sum()) for w in where)
+        area = sum(int(w[unit].sum()) for w in where if w[category].any())
+        concept = sum(int(w[other].sum()) for w in where)
+        assert (row["intersection"], row["unit_area"], row["concept_area"]) == (meeting, area, concept)
+        assert row["iou"] == meeting / (area + concept - meeting)
+
+    page = (tmp_path / "ws" / "reports" / "planted" / "layers" / "0-0" / "plain-0.html").read_text()
+    for name in ("cat", "dog", "wheel"):
+        assert name in page
+    assert page.count("1.0000") >= 3
 
 
 @pytest.mark.parametrize("images", [0, 1])
