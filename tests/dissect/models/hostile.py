@@ -25,10 +25,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
-from dissect.errors import DissectError
-from dissect.models import weights
+from dissect.errors import DissectError, SpecError, UnsafeError
+from dissect.models import inspection, opcodes, safetensors_file, weights
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 Member = tuple[str, bytes]
@@ -489,6 +490,80 @@ def controls() -> Iterator[Case]:
     yield Case("saved on a GPU", ".pth", archive(program(entries((text("w"), far)))), True)
 
 
+# Sound files with a few other bytes.
+
+
+def mutants(data: bytes, count: int, header: int) -> list[bytes]:
+    """Copies with up to three other bytes, mostly among the first `header`, some cut short or longer."""
+    rng, made = np.random.default_rng(0), []
+    for _ in range(count):
+        copy = bytearray(data)
+        for _ in range(int(rng.integers(1, 4))):
+            at = int(rng.integers(header if rng.random() < 0.8 else len(copy)))
+            copy[at] = int(rng.integers(256)) if rng.random() < 0.5 else copy[at] ^ (1 << int(rng.integers(8)))
+        if rng.random() < 0.2:
+            del copy[int(rng.integers(len(copy))) :]
+        elif rng.random() < 0.1:
+            copy += bytes(int(rng.integers(1, 9)))
+        made.append(bytes(copy))
+    return made
+
+
+def mutate_pickles(folder: Path, count: int) -> int:
+    path, refused = folder / "a.pth", 0
+    whole = program(WEIGHTS)
+    for body in mutants(whole, count, len(whole)):
+        path.write_bytes(archive(body))
+        try:
+            inspection.judge(path)
+        except (UnsafeError, SpecError):
+            refused += 1
+            continue
+        named: set[str] = set()
+        Names(body, named)
+        assert all(opcodes.allowed(name) for name in named), body
+    return refused
+
+
+class Names(pickle._Unpickler):  # type: ignore[misc, name-defined]
+    """Python's own unpickler, collecting the globals that it is asked for instead of giving them out."""
+
+    def __init__(self, body: bytes, named: set[str]) -> None:
+        super().__init__(io.BytesIO(body))
+        self.named = named
+        try:
+            self.load()
+        except Exception:  # damaged pickles end in every way; only what they named before that matters
+            pass
+
+    def find_class(self, module: str, name: str) -> object:
+        self.named.add(f"{module} {name}")
+        return lambda *arguments: None
+
+    def persistent_load(self, key: object) -> object:
+        return None
+
+
+def mutate_safetensors(folder: Path, count: int) -> int:
+    path, refused = folder / "a.safetensors", 0
+    save_file(
+        {"a": torch.arange(6.0).reshape(2, 3), "b": torch.ones(4, dtype=torch.int64)},
+        path,
+        metadata={"wrappers": "net"},
+    )
+    whole = path.read_bytes()
+    for data in mutants(whole, count, len(whole) - 56):
+        path.write_bytes(data)
+        try:
+            tensors = safetensors_file.read(path)
+        except SpecError:
+            refused += 1
+        else:
+            assert sum(t.numel() * t.element_size() for t in tensors.values()) == 56
+            safetensors_file.metadata(path)
+    return refused
+
+
 # The campaign.
 
 
@@ -524,10 +599,15 @@ def present(case: Case, folder: Path, only_child: bool = False) -> Verdict:
 
 def main() -> int:
     """Every file through the whole of `read_weights`, then every pickled one through the child process alone."""
-    argparse.ArgumentParser(description=__doc__, prog="python -m tests.dissect.models.hostile").parse_args()
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m tests.dissect.models.hostile")
+    parser.add_argument("--mutants", type=int, default=10_000, help="mutated files of each kind, default %(default)s")
+    count = parser.parse_args().mutants
     bad, shown = 0, []
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
+        for mutate in (mutate_pickles, mutate_safetensors):
+            shown.append(f"{mutate.__name__}: {count:,} files, {mutate(folder, count):,} refused, 0 crashes")
+            print(shown[-1])
         canary = folder / "canary"
         for only_child in (False, True):
             verdicts = []

@@ -10,7 +10,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dissect import models
-from dissect.errors import SpecError, UnsafeError
+from dissect.errors import SpaceError, SpecError, UnsafeError
+from dissect.models import weights
 from dissect.models.weights import read_weights, strip
 
 
@@ -134,6 +135,16 @@ def test_prefixes_of_wrappers_are_taken_off(prefixes: list[str], said: list[str]
 def test_prefixes_that_the_network_has_stay() -> None:
     own = {"module.weight": torch.ones(1)}
     assert strip(own, own, []) == own
+
+
+def test_weights_too_large_for_the_machine_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_file({"w": torch.ones(3)}, tmp_path / "a.safetensors")
+    monkeypatch.setattr(weights.os, "sysconf", lambda name: 10)
+    with pytest.raises(SpaceError, match="too many for a machine with 100 of memory"):
+        read_weights(tmp_path / "a.safetensors")
+    monkeypatch.setattr(weights, "MAX_BYTES", 20)
+    with pytest.raises(SpecError, match="more than 20"):
+        read_weights(tmp_path / "a.safetensors")
 
 
 def test_half_weights_are_converted_and_that_is_said(tmp_path: Path) -> None:
