@@ -1,7 +1,7 @@
 """The child process that opens a pickled state dict: `python -I child.py IN OUT MAX_BYTES`.
 
 It may load weights only, gives up the network and takes limits before it touches the file, and writes safetensors; the
-parent checks that file again. Exit codes: 0 written, 3 refused (reason on stdout), anything else died.
+parent checks that file again. Exit codes: 0 written, 3 refused (reason on stdout), 5 disk full, anything else died.
 """
 
 import ctypes
@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from typing import NoReturn
 
+REFUSED, FULL = 3, 5
 SECONDS = 60
 """Wall clock that the parent allows a small file on a busy machine."""
 WRAPPERS = (
@@ -61,7 +62,7 @@ def most_bytes(size: int) -> int:
 def refuse(reason: str) -> NoReturn:
     sys.stdout.write(reason.encode("ascii", "backslashreplace").decode()[:400])
     sys.stdout.flush()
-    os._exit(3)
+    os._exit(REFUSED)
 
 
 def reason(message: str) -> str:
@@ -71,6 +72,11 @@ def reason(message: str) -> str:
         if said and not said.startswith(ADVICE):
             return "".join(c for c in said if c.isprintable())
     return ""
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether writing failed for want of space; safetensors says so in text only."""
+    return "No space left on device" in str(error) or "Disk quota exceeded" in str(error)
 
 
 def unwrap(loaded: object) -> tuple[Mapping[object, object], list[str]]:
@@ -112,6 +118,8 @@ def main() -> None:
             refuse("it holds no state dict (a mapping from names to tensors)")
         save_file(tensors, target, metadata={"wrappers": ",".join(wrappers)})
     except BaseException as error:
+        if disk_full(error):
+            os._exit(FULL)
         refuse(f"{type(error).__name__}: {reason(str(error))}")
 
 

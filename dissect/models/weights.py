@@ -5,6 +5,7 @@ There is no fallback: what cannot be loaded as weights only is refused. Why two 
 loading anything (`inspection`, `opcodes`), then a child process without network loads them under limits (`child`).
 """
 
+import errno
 import hashlib
 import os
 import re
@@ -64,6 +65,8 @@ def read_weights(path: str | Path, cache: Path | None = None) -> Weights:
         digest = file_sha256(path)
         tensors, notes = _tensors(path, size, digest, cache)
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise _full(path) from error
         raise SpecError(f"weights {path} cannot be read: {error.strerror or error}") from error
     if not tensors:
         raise SpecError(f"weights {path} hold no tensors")
@@ -71,6 +74,13 @@ def read_weights(path: str | Path, cache: Path | None = None) -> Weights:
     if bad:
         notes.append(f"{len(bad)} weight tensors hold NaN or infinity, first {bad[0]}")
     return Weights(tensors, digest, tuple(notes))
+
+
+def _full(path: Path) -> SpaceError:
+    folder = tempfile.gettempdir()
+    return SpaceError(
+        f"no space left in {folder} to convert weights {path}: free some, or set TMPDIR to another folder"
+    )
 
 
 def file_sha256(path: Path) -> str:
@@ -114,8 +124,10 @@ def through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, T
             )  # fmt: skip
         except subprocess.TimeoutExpired:
             raise UnsafeError(f"weights {path} did not load within {seconds} s: refused") from None
-        if done.returncode == 3:
+        if done.returncode == child.REFUSED:
             raise inspection.refusal(path, done.stdout.strip())
+        if done.returncode == child.FULL:
+            raise _full(path)
         if done.returncode != 0 or not target.is_file():
             how = signal.strsignal(-done.returncode) if done.returncode < 0 else f"code {done.returncode}"
             last = (done.stderr.strip().splitlines() or [""])[-1][:200]

@@ -1,5 +1,7 @@
 """Networks by name and file: what is found, what is said, what is refused."""
 
+import errno
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +147,25 @@ def test_weights_too_large_for_the_machine_are_refused(tmp_path: Path, monkeypat
     monkeypatch.setattr(weights, "MAX_BYTES", 20)
     with pytest.raises(SpecError, match="more than 20"):
         read_weights(tmp_path / "a.safetensors")
+
+
+def test_a_full_disk_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "a.pth")
+    said = "Error while serializing: I/O error: No space left on device (os error 28)"
+    assert weights.child.disk_full(RuntimeError(said))
+    assert not weights.child.disk_full(RuntimeError("File too large"))
+    done = subprocess.CompletedProcess([], weights.child.FULL, "", "")
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.subprocess, "run", lambda *arguments, **options: done)
+        with pytest.raises(SpaceError, match="no space left in"):
+            read_weights(tmp_path / "a.pth")
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(weights.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(SpaceError, match=r"no space left in .* set TMPDIR to another folder"):
+        read_weights(tmp_path / "a.pth")
 
 
 def test_half_weights_are_converted_and_that_is_said(tmp_path: Path) -> None:
