@@ -22,7 +22,7 @@ from dissect.attribution.occlusion.occluders import (
     find_occluder,
     gaussian_blur,
 )
-from dissect.attribution.occlusion.propagate import Propagation
+from dissect.attribution.occlusion.propagate import Propagation, linear
 from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 from dissect.attribution.occlusion.tracing import Untraceable, trace
 from dissect.attribution.occlusion.windows import grouped, make_windows
@@ -381,6 +381,13 @@ def test_a_wrong_incremental_pass_is_caught_and_done_again(monkeypatch: pytest.M
     found = occlude(network, x, class_target(0), 4, 3)
     assert any("missed the masked forward" in note for note in found.notes)
     torch.testing.assert_close(found.values, right)
+
+
+@pytest.mark.parametrize(("vectors", "units"), [(64, 64 * 3), (70, 49), (64, 36 * 5), (64, 50), (3, 64)])
+def test_linear_maps_of_many_vectors(vectors: int, units: int) -> None:
+    module, x = nn.Linear(units, 7).requires_grad_(False), torch.randn(vectors, units)
+    exact = F.linear(x.double(), module.weight.double(), module.bias.double())
+    assert float((linear(module, x).double() - exact).abs().max()) < 1e-5
 
 
 def test_refusals() -> None:
