@@ -115,7 +115,7 @@ class Network:
             raise SpecError(
                 f"images: expected uint8 [N, h, w, {mean.shape[1]}], found {images.dtype} {list(images.shape)}"
             )
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.device).permute(0, 3, 1, 2)
+        pixels = torch.from_numpy(np.require(images, requirements=["C", "W"])).to(self.device).permute(0, 3, 1, 2)
         return ((pixels.to(self.dtype) / 255 - mean) / std).contiguous()
 
     def pixels(self, x: Tensor) -> Tensor:
@@ -229,17 +229,17 @@ class Network:
         self.shape(layer, x)
         probe = self.probe(x)
         got: dict[str, Tensor] = {}
-        counts = dict.fromkeys((layer, tap), 0)
+        counts = {"layer": 0, "tap": 0}  # both may be one layer: the tap's copy is then what is read
 
         def end(module: nn.Module, inputs: object, output: Tensor) -> None:
-            counts[layer] += 1
-            if counts[layer] == probe.calls[layer]:
+            counts["layer"] += 1
+            if counts["layer"] == probe.calls[layer]:
                 got[layer] = output
                 raise Stop
 
         def hold(module: nn.Module, inputs: object, output: Tensor) -> Tensor | None:
-            counts[tap] += 1
-            if tap is None or counts[tap] < probe.calls[tap]:
+            counts["tap"] += 1
+            if tap is None or counts["tap"] < probe.calls[tap]:
                 return None
             got["tap"] = output if swap is None else swap(output)
             return got["tap"].clone()  # what goes on is a copy, so an in-place ReLU behind it leaves the tap alone
@@ -258,7 +258,7 @@ class Network:
                 handle.remove()
         if layer not in got:
             raise SpecError(
-                f"layer {layer!r} of {self.name} ran {counts[layer]} times, {probe.calls[layer]} were expected"
+                f"layer {layer!r} of {self.name} ran {counts['layer']} times, {probe.calls[layer]} were expected"
             )
         return got[layer], got.get("tap")
 

@@ -287,6 +287,9 @@ def test_contributions_of_units_by_hand_and_by_their_sum() -> None:
     whole = contributions(deep, nets.image(side=12), class_target(0), "norm", "path", steps=400)
     assert whole.gap is not None
     assert float(whole.gap.abs()) < 0.02 * float(whole.values.abs().sum())
+    # Within the target's own layer the unit carries itself.
+    own = contributions(network, x, unit_target("1", 2, "sum"), "1", "gradient").values
+    torch.testing.assert_close(own, maps.sum((2, 3)) * torch.tensor([0.0, 0, 1, 0], dtype=torch.float64))
     with pytest.raises(SpecError, match="way 'guess'"):
         contributions(network, x, class_target(1), "1", "guess")
     with pytest.raises(SpecError, match="does not depend"):
