@@ -199,7 +199,13 @@ def test_wrappers_win_over_tensors_beside_them_and_damaged_caches_are_made_again
 @pytest.mark.parametrize(("name", "scale", "wanted"), [("mobilenet_v2", 0.5, 0.7), ("squeezenet1_1", None, 0.5)])
 def test_real_weights_recognise_real_photos(shared_data: Path, name: str, scale: float | None, wanted: float) -> None:
     triple = (scale, scale, scale) if scale else None
-    model = models.load(name, shared_data / "weights" / f"{name}_imagenet.pth", mean=triple, std=triple)
+    file = shared_data / "weights" / f"{name}_imagenet.pth"
+    model = models.load(name, file, mean=triple, std=triple)
+    state, loaded = torch.load(file, weights_only=True), model.module.state_dict()
+    assert state.keys() <= loaded.keys()
+    assert all(key in state or key.endswith("num_batches_tracked") for key in loaded)
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    assert not model.notes
     import csv
 
     with open(shared_data / "images" / "imagenet_1000.csv") as file:
@@ -212,4 +218,5 @@ def test_real_weights_recognise_real_photos(shared_data: Path, name: str, scale:
         pixels = torch.from_numpy(np.array(photo.crop((left, top, left + 224, top + 224)))).permute(2, 0, 1) / 255
         with torch.inference_mode():
             right += int(model.module(((pixels - mean) / std)[None]).argmax()) == int(row["class"])
+    print(f"{name}: {right} of {len(rows)} photos recognised")
     assert right / len(rows) >= wanted
