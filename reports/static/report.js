@@ -488,7 +488,7 @@
     addEventListener("keydown", (e) => {
       if (e.ctrlKey || e.metaKey || e.altKey) return;
       const t = e.target, unit = $("unit").open, field = /^(INPUT|SELECT|TEXTAREA)$/.test(t.tagName);
-      if (field && e.key === "Escape" && !unit) return t.blur();
+      if (field && e.key === "Escape" && !unit) return e.preventDefault(), t.blur();
       if (field || $("keys").open) return;
       const by = { j: 1, k: -1 }[e.key] || !t.closest(".scroll") && { ArrowDown: 1, ArrowUp: -1 }[e.key], end = rows.length - 1;
       if (by) step(by);

@@ -278,8 +278,7 @@ def test_keyboard_tour(visit: Any, folder: Path) -> None:
     key.press("?")
     assert page.evaluate("document.getElementById('keys').open")
     key.press("Escape")
-    page.wait_for_timeout(300)
-    assert page.evaluate("location.hash.includes('q=cat')")
+    until(page, "location.hash.includes('q=cat')")
     seen.clean()
 
 
