@@ -27,7 +27,7 @@ class PixelBall:
         length = z.square().sum(1, keepdim=True).sqrt()
         # A few ulps inside, so that the rounding of the product cannot leave the ball again.
         inside = self.radius * (1 - 4 * torch.finfo(z.dtype).eps)
-        return torch.where(length > self.radius, z * (inside / length), z)
+        return z * torch.where(length > self.radius, inside / length, 1)
 
 
 @dataclass(frozen=True)

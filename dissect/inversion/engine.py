@@ -192,14 +192,11 @@ def _step(task: Task, state: _State) -> None:
     gradients = torch.autograd.grad(total.sum(), variables)
     variables = state.variables
     finite = torch.isfinite(total.detach())
-    silent = torch.ones_like(finite)
     for g in gradients:
-        rows = g.flatten(1)
-        # A sum is finite exactly where no part is NaN or infinite (an overflow counts as one too).
-        size = rows.abs().sum(1)
-        finite = finite & torch.isfinite(size)
-        silent = silent & (size == 0)
+        # A NaN or an infinity in any part makes the sum one (and an overflow counts as one too).
+        finite = finite & torch.isfinite(g.flatten(1).sum(1))
     if state.step < FLAT:
+        silent = torch.stack([(g.flatten(1) == 0).all(1) for g in gradients]).all(0)
         state.flat = torch.where(silent & finite, state.flat + 1, 0)
     alive = (state.strikes < STRIKES) & (state.flat < FLAT)
     moved, memory = task.optimiser.step(variables, gradients, state.memory, rate * state.factor, state.since_reset)

@@ -54,9 +54,10 @@ class Forgetful:
         self, variables: Variables, gradients: Variables, state: Variables, rate: Tensor, count: int
     ) -> tuple[Variables, Variables]:
         half = len(variables)
-        squares = tuple(self.memory * a + g * g for a, g in zip(state[:half], gradients))
+        squares = tuple((a * self.memory).addcmul_(g, g) for a, g in zip(state[:half], gradients))
         speeds = tuple(
-            self.mu * v - g / (1 / per_sample(rate, g) + a.sqrt()) for v, a, g in zip(state[half:], squares, gradients)
+            (v * self.mu).addcdiv_(g, a.sqrt().add_(1 / per_sample(rate, g)), value=-1)
+            for v, a, g in zip(state[half:], squares, gradients)
         )
         return tuple(x + v for x, v in zip(variables, speeds)), squares + speeds
 

@@ -27,7 +27,7 @@ class _TotalVariation(torch.autograd.Function):
         dy = torch.zeros_like(z)
         torch.sub(z[..., :, 1:], z[..., :, :-1], out=dx[..., :, :-1])
         torch.sub(z[..., 1:, :], z[..., :-1, :], out=dy[..., :-1, :])
-        squared = dx * dx + dy * dy
+        squared = (dx * dx).addcmul_(dy, dy)
         ctx.beta = beta
         ctx.save_for_backward(dx, dy, squared)
         powered = squared if beta == 2 else squared.pow(beta / 2)
@@ -36,15 +36,13 @@ class _TotalVariation(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         dx, dy, squared = ctx.saved_tensors
-        if ctx.beta == 2:
-            dx, dy = 2 * dx, 2 * dy
-        else:
-            slope = ctx.beta * squared.clamp(min=FLOOR).pow(ctx.beta / 2 - 1)
+        if ctx.beta != 2:
+            slope = squared.clamp(min=FLOOR).pow_(ctx.beta / 2 - 1)
             dx, dy = slope * dx, slope * dy
-        out = -(dx + dy)
+        out = (dx + dy).neg_()
         out[..., :, 1:] += dx[..., :, :-1]
         out[..., 1:, :] += dy[..., :-1, :]
-        return out * grad.view(-1, 1, 1, 1), None
+        return out.mul_(ctx.beta * grad.view(-1, 1, 1, 1)), None
 
 
 def total_variation(z: Tensor, beta: float) -> Tensor:
@@ -85,7 +83,7 @@ class _AlphaNorm(torch.autograd.Function):
     def backward(ctx, grad: Tensor):
         z, squared = ctx.saved_tensors
         slope = torch.where(squared > 0, ctx.alpha * squared.pow(ctx.alpha / 2 - 1), 0)
-        return slope * z * grad.view(-1, 1, 1, 1), None
+        return z * (slope * grad.view(-1, 1, 1, 1)), None
 
 
 @dataclass(frozen=True)
