@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -60,48 +60,54 @@ def default_workers() -> int:
 def stream(
     data: Dataset,
     batch_size: int,
-    start: int = 0,
-    stop: int | None = None,
+    batches: Sequence[int] | None = None,
     images: bool = True,
     labels: bool = True,
     size: Size = None,
     workers: int | None = None,
 ) -> Iterator[Batch]:
-    """Batches of positions start .. stop - 1, in order.
+    """All batches of the data set in order, or the given ones in the given order.
 
-    Batches are anchored to the grid of `batch_size` from position 0 (`start` is a multiple of it; the last batch
-    may be short). `size` squashes pictures, bilinear. `workers` threads decode ahead (default: one a core); what
-    they do never changes the result. An image with a broken file (among those asked for) leaves zeros in its
-    slot, is not `valid`, and is reported once in `faults`. Raises ValueError for arguments off the grid.
+    Batches form the grid of `batch_size` from position 0: batch b holds the positions from b * batch_size on, and
+    the last one may be short. `size` squashes pictures, bilinear. `workers` threads decode ahead (default: one a
+    core); what they do never changes the result. An image with a broken file (among those asked for) leaves zeros in
+    its slot, is not `valid`, and is reported once in `faults`. Raises ValueError for batches off the grid.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is {batch_size}; expected at least 1")
-    end = len(data) if stop is None else min(stop, len(data))
-    if start < 0 or start % batch_size:
-        raise ValueError(f"start is {start}; expected a multiple of batch_size {batch_size}")
-    firsts = range(start, end, batch_size)
+    count = -(-len(data) // batch_size)
+    chosen = range(count) if batches is None else batches
+    off = next((number for number in chosen if not 0 <= number < count), None)
+    if off is not None:
+        raise ValueError(f"batch {off} is off the grid: expected 0 to {count - 1}")
     shape = as_size(size) or data.image_size
-    return _batches(data, firsts, end, workers or default_workers(), images=images, labels=labels, shape=shape)
+    return _batches(data, batch_size, chosen, workers or default_workers(), images=images, labels=labels, shape=shape)
 
 
 def _batches(
-    data: Dataset, grid: range, end: int, workers: int, *, images: bool, labels: bool, shape: tuple[int, int]
+    data: Dataset,
+    batch_size: int,
+    numbers: Sequence[int],
+    workers: int,
+    *,
+    images: bool,
+    labels: bool,
+    shape: tuple[int, int],
 ) -> Iterator[Batch]:
-    batch_size = grid.step
     one = batch_size * (shape[0] * shape[1] * 3 * images + data.label_size[0] * data.label_size[1] * 8 * labels)
     # Threads need at least one image each in hand, or small batches would leave them idle.
     wanted = max(4, -(-2 * workers // batch_size))
     ahead = max(1, min(wanted, AHEAD_BYTES // max(one, 1)))
-    firsts = iter(grid)
+    following = iter(numbers)
     waiting: deque[tuple[_Slots, list[Future[None]]]] = deque()
     pool = ThreadPoolExecutor(workers, thread_name_prefix="broden")
     try:
         while True:
             while len(waiting) < ahead:
-                first = next(firsts, None)
-                if first is None:
+                number = next(following, None)
+                if number is None:
                     break
-                span = range(first, min(first + batch_size, end))
+                span = range(number * batch_size, min((number + 1) * batch_size, len(data)))
                 slots = _Slots(data, span, images, labels, shape)
                 waiting.append((slots, [pool.submit(slots.read, slot) for slot in range(len(span))]))
             if not waiting:

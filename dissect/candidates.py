@@ -6,7 +6,7 @@ dropped batch is forwarded again with the final threshold, which gives the same 
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -204,6 +204,10 @@ class CandidateStore:
                 return Chunk.from_bytes(file.read(length))
         return None
 
+    def drop_others(self, batches: Iterable[int]) -> None:
+        """Every batch that is not held must be forwarded again."""
+        self._dropped = set(batches) - self._memory.keys() - self._disk.keys()
+
     def release(self, batch: int) -> None:
         """Forget a chunk that has been counted."""
         chunk = self._memory.pop(batch, None)
@@ -222,9 +226,9 @@ class CandidateStore:
             "entries": {str(b): list(e) for b, e in self._disk.items()},
         }
 
-    def restore(self, index: dict[str, Any], batches: int) -> None:
-        """Go on from a checkpoint that covered the first `batches` batches."""
+    def restore(self, index: dict[str, Any], batches: Iterable[int]) -> None:
+        """Go on from a checkpoint that covered the given batches."""
         self._files, self.disk_bytes = index["files"], index["bytes"]
         self.peak_disk_bytes = self.disk_bytes
         self._disk = {int(b): (str(e[0]), int(e[1]), int(e[2])) for b, e in index["entries"].items()}
-        self._dropped = set(range(batches)) - set(self._disk)
+        self._dropped = set(batches) - set(self._disk)

@@ -1,34 +1,48 @@
-"""State of an unfinished run: one file, put in place by atomic rename, read back or ignored."""
+"""State of unfinished work as one file of named arrays: put in place by atomic rename, read back or ignored.
 
+The bytes depend on the state alone, so equal states are equal files.
+"""
+
+import io
 import json
 import os
 import zipfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from dissect.errors import SpaceError
 
-FORMAT = 1
+FORMAT = 2
+_BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
 
 
 @dataclass
 class State:
     """meta: plain JSON values; arrays by name."""
 
-    meta: dict[str, object]
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    meta: dict[str, Any]
+    arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+def encode(state: State) -> bytes:
+    """The file's bytes."""
+    buffer = io.BytesIO()
+    _write(buffer, state)
+    return buffer.getvalue()
 
 
 def save(path: Path, state: State) -> None:
     """Replace the state file: written beside it, synced, renamed. Raises SpaceError on a full disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
-    meta = np.frombuffer(json.dumps({"format": FORMAT} | state.meta).encode(), np.uint8)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            np.savez(file, __meta__=meta, **state.arrays)  # type: ignore[arg-type]
+            _write(file, state)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -40,9 +54,38 @@ def save(path: Path, state: State) -> None:
 def load(path: Path) -> State | None:
     """The saved state, or None where there is none or it cannot be believed."""
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        with opened(path) as state:
+            return State(state.meta, {name: state.arrays[name] for name in state.arrays})
+    except _BROKEN:
         return None
-    meta = json.loads(arrays.pop("__meta__").tobytes())
-    return State(meta, arrays) if meta.get("format") == FORMAT else None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[State]:
+    """A state whose arrays are read, and checked, when they are asked for. Raises ValueError for another format, and
+    OSError, KeyError, EOFError or zipfile.BadZipFile for damaged files."""
+    with np.load(path, allow_pickle=False) as archive:
+        meta = json.loads(archive["__meta__"].tobytes())
+        if meta.get("format") != FORMAT:
+            raise ValueError(f"format {meta.get('format')}, expected {FORMAT}")
+        yield State(meta, _Named(archive))
+
+
+class _Named(Mapping[str, np.ndarray]):
+    def __init__(self, archive: "np.lib.npyio.NpzFile") -> None:
+        self._archive = archive
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        found: np.ndarray = self._archive[name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._archive.files if name != "__meta__")
+
+    def __len__(self) -> int:
+        return len(self._archive.files) - 1
+
+
+def _write(file: BinaryIO, state: State) -> None:
+    meta = np.frombuffer(json.dumps({"format": FORMAT} | state.meta).encode(), np.uint8)
+    np.savez(file, __meta__=meta, **state.arrays)  # type: ignore[arg-type]

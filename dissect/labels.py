@@ -31,21 +31,34 @@ class LabelBatch:
 class LabelTotals:
     """G[c] = pixels of each label over the images used, and how many images hold it. Mergeable.
 
-    area [L] int64 and images [L] int64, L = largest label number + 1.
+    block_area [B, L] int64 by block of images, images [L] int64; L = largest label number + 1.
     """
 
-    def __init__(self, labels: int) -> None:
-        self.area = np.zeros(labels, dtype=np.int64)
+    def __init__(self, labels: int, blocks: int = 1) -> None:
+        self.block_area = np.zeros((blocks, labels), dtype=np.int64)
         self.images = np.zeros(labels, dtype=np.int64)
 
-    def update(self, seen: np.ndarray) -> None:
+    @property
+    def area(self) -> np.ndarray:
+        """G [L] int64 over all blocks."""
+        return self.block_area.sum(0)
+
+    def update(self, seen: np.ndarray, block: int = 0) -> None:
         """seen [L]: pixels of each label in one image."""
-        self.area += seen
+        self.block_area[block] += seen
         self.images += seen > 0
 
     def merge(self, other: "LabelTotals") -> None:
-        self.area += other.area
+        self.block_area += other.block_area
         self.images += other.images
+
+    def clear(self, label: int) -> None:
+        """Forget a label that never counts."""
+        self.block_area[:, label] = self.images[label] = 0
+
+    def folded(self, blocks: int) -> np.ndarray:
+        """Areas [blocks, L] where block b is added to block b modulo `blocks`, a divisor of B."""
+        return self.block_area.reshape(-1, blocks, self.block_area.shape[1]).sum(0)
 
 
 def unite(planes: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -71,14 +84,14 @@ class LabelPacker:
     primary [L] int16: category index of each label, -1 where there is none (label 0 included).
     """
 
-    def __init__(self, primary: np.ndarray, label_size: tuple[int, int], unite_planes: bool) -> None:
+    def __init__(self, primary: np.ndarray, label_size: tuple[int, int], unite_planes: bool, blocks: int = 1) -> None:
         self.primary = primary
         self.label_size = label_size
         self.unite_planes = unite_planes
-        self.totals = LabelTotals(len(primary))
+        self.totals = LabelTotals(len(primary), blocks)
 
-    def pack(self, labels: Sequence["broden.ImageLabels | None"]) -> LabelBatch:
-        """One batch; None stands for an excluded image, which holds nothing. Adds to the totals."""
+    def pack(self, labels: Sequence["broden.ImageLabels | None"], block: int = 0) -> LabelBatch:
+        """One batch; None stands for an excluded image, which holds nothing. Adds to the totals of the block."""
         pixels = self.label_size[0] * self.label_size[1]
         all_planes, all_scalars, held = [], [], []
         plane_start, scalar_start = [0], [0]
@@ -91,7 +104,7 @@ class LabelPacker:
                     planes, scalars = unite(planes, scalars)
                 seen = np.bincount(planes.reshape(-1), minlength=len(self.primary)).astype(np.int64)
                 np.add.at(seen, scalars, pixels)
-                self.totals.update(seen)
+                self.totals.update(seen, block)
                 categories = np.unique(self.primary[seen > 0])
                 bits = sum(1 << int(k) for k in categories if k >= 0)
                 all_planes.append(planes)

@@ -11,18 +11,25 @@ from dissect.upsample import AxisTable
 
 
 class OverlapCounts:
-    """intersection [U, L] = |M_u and L_c|, area [U, K] = |M_u| over the images that count for category k, and
-    mask [U] = |M_u| over all images; L = largest label number + 1. Column 0 holds unlabelled pixels."""
+    """Counts by block of images: intersection [B, U, L] = |M_u and L_c|, area [B, U, K] = |M_u| over the images that
+    count for category k, and mask [U] = |M_u| over all images; L = largest label number + 1. Column 0 of the
+    intersections holds unlabelled pixels. Pages of the arrays that nothing was counted into take no memory."""
 
     NAMES = ("intersection", "area", "mask")
 
-    def __init__(self, units: int, labels: int, categories: int, device: str = "cpu") -> None:
+    def __init__(self, units: int, labels: int, categories: int, blocks: int = 1, device: str = "cpu") -> None:
         def zeros(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int64, device=device)
 
-        self.intersection = zeros(units, labels)
-        self.area = zeros(units, categories)
+        self.blocks = blocks
+        self.intersection = zeros(blocks, units, labels)
+        self.area = zeros(blocks, units, categories)
         self.mask = zeros(units)
+
+    @staticmethod
+    def bytes_needed(units: int, labels: int, categories: int) -> int:
+        """Memory of one block."""
+        return 8 * units * (labels + categories)
 
     def update(
         self,
@@ -33,13 +40,15 @@ class OverlapCounts:
         threshold: Tensor,
         primary: Tensor,
         area_rule: int,
+        block: int = 0,
     ) -> None:
-        """Count the masks of one chunk under threshold [U]; primary [L] int16."""
+        """Count the masks of one chunk under threshold [U] into a block (modulo B); primary [L] int16."""
         rows, columns = axes
+        block %= self.blocks
         ops.overlap(
             *chunk.fields, *map_size, rows.node, rows.t, columns.node, columns.t, threshold,
             labels.planes, labels.plane_start, labels.scalars, labels.scalar_start, labels.held, primary, area_rule,
-            self.intersection, self.area, self.mask,
+            self.intersection[block], self.area[block], self.mask,
         )  # fmt: skip
 
     def merge(self, other: "OverlapCounts") -> None:
@@ -48,8 +57,10 @@ class OverlapCounts:
 
     def clear(self, units: Tensor) -> None:
         """Forget what units [U] bool counted (units with a NaN or Inf have no mask)."""
-        for name in self.NAMES:
-            getattr(self, name)[units] = 0
+        if units.any():
+            self.intersection[:, units] = 0
+            self.area[:, units] = 0
+            self.mask[units] = 0
 
     def state(self) -> dict[str, np.ndarray]:
         return {name: getattr(self, name).cpu().numpy() for name in self.NAMES}

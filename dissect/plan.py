@@ -9,11 +9,13 @@ from dataclasses import dataclass
 
 from dissect.conventions import Convention
 from dissect.errors import SpaceError
+from dissect.overlap import OverlapCounts
 from dissect.progress import size
 from dissect.scan import BLOCKS, LayerScan
 from dissect.thresholds import tail_length
 
-LABEL_SHARE, SCAN_SHARE = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails
+LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
+FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
 
 @dataclass(frozen=True)
@@ -36,19 +38,23 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """Passes over the images, each a tuple of parts, and the byte budgets of what is kept meanwhile."""
+    """Passes over the images, each a tuple of parts, and the byte budgets of what is kept meanwhile. blocks: groups of
+    images that are counted apart (1: no intervals)."""
 
     passes: tuple[tuple[Part, ...], ...]
     scan_bytes: int
+    count_bytes: int
     candidate_bytes: int
     label_bytes: int
+    blocks: int
 
     def sentence(self) -> str:
         """One line for people."""
         count = len(self.passes)
         return (
-            f"{count} pass{'es' if count > 1 else ''} over the images; memory: tails {size(self.scan_bytes)}, "
-            f"candidates up to {size(self.candidate_bytes)}, labels up to {size(self.label_bytes)}"
+            f"{count} pass{'es' if count > 1 else ''} over the images; memory: tails {size(self.scan_bytes)}, then "
+            f"counts {size(self.count_bytes)} in {self.blocks} block{'s' if self.blocks > 1 else ''}, candidates up to "
+            f"{size(self.candidate_bytes)}, labels up to {size(self.label_bytes)}"
         )
 
 
@@ -56,22 +62,28 @@ def make_plan(
     shapes: Mapping[str, tuple[int, int, int]],
     label_size: tuple[int, int],
     images: int,
+    vocabulary: tuple[int, int],
     convention: Convention,
     quantile: float,
     exemplars: int,
     memory: int,
 ) -> Plan:
-    """shapes: {layer: (h, w, U)}. Raises SpaceError where a single unit does not fit into the budget."""
-    room = memory // SCAN_SHARE
+    """shapes: {layer: (h, w, U)}; vocabulary: (largest label number + 1, categories).
+
+    Raises SpaceError where a single unit does not fit into the budget.
+    """
+    room = memory // HALF
+    counts = OverlapCounts.bytes_needed(1, *vocabulary)
     passes: list[list[Part]] = [[]]
-    used, peak = 0, 0
+    used, tails, peak = 0, 0, 0
     for layer, (height, width, units) in shapes.items():
         places = convention.places((height, width), label_size)
         keep = tail_length(convention, quantile, images * places)
-        each = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places)
+        tail = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places)
+        each = max(tail, counts)
         if each > room:
             raise SpaceError(
-                f"layer {layer!r} needs {size(each)} for the tail of one unit "
+                f"layer {layer!r} needs {size(each)} for one unit "
                 f"({height} x {width} maps of {images:,} images), "
                 f"more than half of --memory {size(memory)}: raise it to {size(2 * each)}"
             )
@@ -80,11 +92,23 @@ def make_plan(
             count = min(units - first, (room - used) // each)
             if count == 0:
                 passes.append([])
-                used = 0
+                used = tails = 0
                 continue
             passes[-1].append(Part(layer, first, first + count, height, width, places, keep))
             used += count * each
-            peak = max(peak, used)
+            tails += count * tail
+            peak = max(peak, tails)
             first += count
+    widest = counts * max(sum(part.units for part in parts) for parts in passes)
+    blocks = _blocks(room // widest) if len(passes) == 1 else 1
     labels = memory // LABEL_SHARE
-    return Plan(tuple(tuple(parts) for parts in passes), peak, memory - labels - peak, labels)
+    spare = memory - labels - max(peak, blocks * widest)
+    return Plan(tuple(tuple(parts) for parts in passes), peak, blocks * widest, spare, labels, blocks)
+
+
+def _blocks(affordable: int) -> int:
+    """The largest divisor of BLOCKS that is affordable, 1 where that is too few to be worth it."""
+    blocks = BLOCKS
+    while blocks > affordable:
+        blocks //= 2
+    return blocks if blocks >= FEWEST_BLOCKS else 1

@@ -1,6 +1,7 @@
 """What one read of a layer's activations leaves behind: tails, extremes, moments and exemplars. Mergeable."""
 
 import math
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -8,13 +9,10 @@ from torch import Tensor
 
 from dissect import ops
 
-BLOCKS = 64  # moments are kept per block of images, so that their sums do not depend on how a run is cut
-
-
-def block_size(images: int, batch_size: int) -> int:
-    """Images in a block: a whole number of batches, so that there are at most BLOCKS blocks."""
-    batches = -(-images // batch_size)
-    return max(1, -(-batches // BLOCKS)) * batch_size
+BLOCKS = 64
+"""Batch b belongs to block b % BLOCKS, in every run. Moments are summed per block, so that they do not depend on how a
+run is cut; shards are sets of blocks, and so are the groups of images that intervals are computed from. Neighbouring
+images, often of one source, thus fall into different blocks."""
 
 
 class LayerScan:
@@ -75,18 +73,33 @@ class LayerScan:
 
     def merge(self, other: "LayerScan") -> None:
         """Add a scan of other images with the same units, keep, exemplars and blocks."""
-        for u in range(len(self.fill)):
-            values = torch.cat([self.tail[u, : self.fill[u]], other.tail[u, : other.fill[u]]])
-            if len(values) >= self.keep:
-                values = values.topk(self.keep).values
-                self.bound[u] = values[-1]
-            self.tail[u, : len(values)] = values
-            self.fill[u] = len(values)
+        values = torch.cat([self._filled(), other._filled()], 1)
+        fill = self.fill + other.fill
+        count = min(self.keep, values.shape[1])
+        self.tail[:, :count] = values.topk(count).values
+        self.fill = fill.clamp(max=self.keep)
+        full = fill >= self.keep
+        self.bound[full] = self.tail[full, self.keep - 1]
         torch.minimum(self.low, other.low, out=self.low)
         torch.maximum(self.high, other.high, out=self.high)
         self.nonfinite += other.nonfinite
         self.moments += other.moments
         self._merge_exemplars(other)
+
+    def _filled(self) -> Tensor:
+        """The tail with -inf in the free slots."""
+        free = torch.arange(self.tail.shape[1], device=self.tail.device) >= self.fill[:, None]
+        return self.tail.masked_fill(free, -math.inf)
+
+    def sort(self) -> None:
+        """Bring the tail into one defined form: the `keep` largest values, descending, zeros behind them."""
+        count = min(self.keep, self.tail.shape[1])
+        sorted_tail = self._filled().topk(count).values
+        self.fill = self.fill.clamp(max=self.keep)
+        self.tail.zero_()
+        self.tail[:, :count] = sorted_tail.masked_fill(
+            torch.arange(count, device=self.tail.device) >= self.fill[:, None], 0
+        )
 
     def _merge_exemplars(self, other: "LayerScan") -> None:
         value = torch.cat([self.top_value, other.top_value], 1).numpy()
@@ -110,10 +123,29 @@ class LayerScan:
             sorted_tail[u, len(top) :] = -math.inf
         return sorted_tail
 
+    def drop_tail(self) -> None:
+        """Give back the memory of the tails, once thresholds are read out."""
+        self.tail = self.tail[:, :0].clone()
+        self.fill.zero_()
+
     def state(self) -> dict[str, np.ndarray]:
         """Everything needed to go on later, as arrays."""
         return {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
 
-    def restore(self, state: dict[str, np.ndarray]) -> None:
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
         for name in self.NAMES:
             getattr(self, name).copy_(torch.from_numpy(state[name]))
+
+    def cut(self, blocks: Sequence[int]) -> dict[str, np.ndarray]:
+        """The state of a scan of some blocks of images, without room that is free: sorted, so that its arrays depend
+        on the images alone."""
+        self.sort()
+        state = self.state()
+        return state | {"tail": state["tail"][:, : self.keep], "moments": state["moments"][list(blocks)]}
+
+    def take(self, state: Mapping[str, np.ndarray], blocks: Sequence[int]) -> None:
+        """The reverse of `cut`."""
+        moments, tail = np.zeros(self.moments.shape), np.zeros(self.tail.shape, np.float32)
+        moments[list(blocks)] = state["moments"]
+        tail[:, : state["tail"].shape[1]] = state["tail"]
+        self.restore({**state, "moments": moments, "tail": tail})

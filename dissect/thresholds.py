@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -13,11 +14,13 @@ from dissect.scan import LayerScan
 
 @dataclass(frozen=True)
 class Thresholds:
-    """threshold [U] float32 with P(a > T) = q; n values per unit, of which k lie above (ties outside)."""
+    """threshold [U] float32 with P(a > T) = q; n values per unit, of which k lie above (ties outside); lowest [U]: the
+    smallest value of the tail that went into the read-out."""
 
     threshold: Tensor
     n: int
     k: int
+    lowest: Tensor
 
 
 def tail_length(convention: Convention, quantile: float, n: int) -> int:
@@ -25,11 +28,8 @@ def tail_length(convention: Convention, quantile: float, n: int) -> int:
     return math.ceil(convention.rank(quantile, n)) + 1
 
 
-def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> Thresholds:
-    """Read the thresholds for n values per unit (those of the images really used) out of a finished scan.
-
-    Raises SpecError where floor(q n) is 0: there are too few images for this quantile.
-    """
+def _rank(convention: Convention, quantile: float, n: int) -> Fraction:
+    """Position of the threshold among n values. Raises SpecError where there are too few."""
     rank = convention.rank(quantile, n)
     if rank < 1:
         needed = math.ceil(1 / quantile)
@@ -37,6 +37,15 @@ def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> 
             f"too few images: quantile {quantile:g} of {n} activations per unit keeps none; "
             f"at least {needed} are needed (more images, an earlier layer, or a larger --quantile)"
         )
+    return rank
+
+
+def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> Thresholds:
+    """Read the thresholds for n values per unit (those of the images really used) out of a finished scan.
+
+    Raises SpecError where floor(q n) is 0: there are too few images for this quantile.
+    """
+    rank = _rank(convention, quantile, n)
     upper = int(rank)
     top = scan.largest(math.ceil(rank) + 1)
     threshold = top[:, upper]
@@ -44,4 +53,10 @@ def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> 
         threshold = (
             top[:, upper].double() + float(rank - upper) * (top[:, upper + 1].double() - top[:, upper].double())
         ).float()
-    return Thresholds(torch.where(threshold.isfinite(), threshold, torch.tensor(math.inf)), n, upper)
+    lowest = top[:, math.ceil(rank)]
+    return Thresholds(torch.where(threshold.isfinite(), threshold, torch.tensor(math.inf)), n, upper, lowest)
+
+
+def given(threshold: Tensor, convention: Convention, quantile: float, n: int) -> Thresholds:
+    """Thresholds [U] from elsewhere, with the n and k that they would have had here."""
+    return Thresholds(threshold, n, int(convention.rank(quantile, n)), threshold)

@@ -37,13 +37,13 @@ def test_batches_equal_random_access(data: broden.Dataset, batch_size: int, work
     assert seen == len(data)
 
 
-def test_start_and_stop(data: broden.Dataset) -> None:
-    firsts = [(batch.first, len(batch)) for batch in broden.stream(data, 2, start=2, stop=5)]
-    assert firsts == [(2, 2), (4, 1)]
-    assert list(broden.stream(data, 2, start=6)) == []
-    for start in (1, -2):
-        with pytest.raises(ValueError, match="multiple of batch_size"):
-            broden.stream(data, 2, start=start)
+def test_chosen_batches_in_the_order_asked_for(data: broden.Dataset) -> None:
+    firsts = [(batch.first, len(batch)) for batch in broden.stream(data, 4, batches=[1, 0])]
+    assert firsts == [(4, len(data) - 4 if len(data) < 8 else 4), (0, 4)]
+    assert list(broden.stream(data, 2, batches=[])) == []
+    for number in (-1, -(-len(data) // 2)):
+        with pytest.raises(ValueError, match=f"batch {number} is off the grid"):
+            broden.stream(data, 2, batches=[number])
     with pytest.raises(ValueError, match="batch_size"):
         broden.stream(data, 0)
 

@@ -1,0 +1,84 @@
+"""The pass over the images: tails, extremes, moments, exemplars and candidates. Saved on the way, taken up again."""
+
+import shutil
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import broden
+from dissect import checkpoint
+from dissect.errors import SpaceError
+from dissect.progress import Progress
+from dissect.scan import LayerScan
+from dissect.setting import Setting
+from dissect.work import Work
+
+
+def measure(setting: Setting, number: int, work: list[Work], batches: Sequence[int]) -> None:
+    """Measure the given batches for pass `number`, from where a saved state ends."""
+    done = _resume(setting, number, work, batches)
+    saved = time.monotonic()
+    pause = setting.resources.checkpoint_seconds
+    size = setting.method.batch_size
+    progress = Progress("forward", len(batches) * size, done * size)
+    for batch, maps in setting.measured(batches[done:]):
+        with setting.timings.phase("threshold_s"):
+            valid = setting.valid_in(batch).to(setting.resources.device)
+            for item in work:
+                item.measure(batch, maps, valid)
+        done += 1
+        progress.advance(size)
+        if time.monotonic() - saved > pause and done < len(batches):
+            start = time.monotonic()
+            _try_to_save(setting, number, work, done)
+            saved = time.monotonic()
+            # Saving costs at most one part in twenty.
+            pause = setting.resources.checkpoint_seconds and max(pause, 20 * (saved - start))
+    progress.close()
+
+
+def _state_file(setting: Setting) -> Path:
+    return setting.resources.folder / "state.npz"
+
+
+def _try_to_save(setting: Setting, number: int, work: list[Work], done: int) -> None:
+    """A state that cannot be saved costs a killed run its progress, not this run its result."""
+    try:
+        _save(setting, number, work, done)
+    except SpaceError as error:
+        setting.announce(f"{error}; going on without: a killed run would begin again")
+
+
+def _save(setting: Setting, number: int, work: list[Work], done: int) -> None:
+    arrays: dict[str, np.ndarray] = {}
+    indices = []
+    for i, item in enumerate(work):
+        item.store.persist()
+        indices.append(item.store.index())
+        for kind, scan in item.scans():
+            arrays |= {f"{i}/{kind}/{name}": value for name, value in scan.state().items()}
+    faults = [list(fault) for fault in setting.faults.values()]
+    meta = {"pass": number, "done": done, "stores": indices, "faults": faults}
+    checkpoint.save(_state_file(setting), checkpoint.State(meta, arrays))
+
+
+def _resume(setting: Setting, number: int, work: list[Work], batches: Sequence[int]) -> int:
+    """Take up the saved state; returns how many of the batches are done."""
+    state = checkpoint.load(_state_file(setting))
+    if state is None or state.meta["pass"] != number:
+        for item in work:
+            shutil.rmtree(item.store.folder, ignore_errors=True)
+        return 0
+    meta: dict[str, Any] = state.meta
+    done = int(meta["done"])
+    for fault in meta["faults"]:
+        setting.faults[fault[0]] = broden.Fault(*fault)
+        setting.valid[fault[0]] = False
+    for i, item in enumerate(work):
+        for kind, scan in item.scans():
+            scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.NAMES})
+        item.store.restore(meta["stores"][i], batches[:done])
+    return done

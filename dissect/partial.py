@@ -1,0 +1,166 @@
+"""What one shard of a run leaves behind, as bytes: statistics, tails and candidates of its images.
+
+Shard i of n holds the blocks b with b % n = i, so shards are alike, whatever the order of the images. A shard keeps
+SLACK times its share of the largest values. After merging, a threshold is exact if it does not lie below the bound
+under which some shard let values go; where it does, that shard is `Loose` and is measured again as a whole.
+"""
+
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import broden
+from dissect import checkpoint, counting
+from dissect.candidates import Chunk
+from dissect.errors import DissectError, SpecError
+from dissect.measuring import measure
+from dissect.scan import BLOCKS, LayerScan
+from dissect.setting import Setting
+from dissect.work import Work, shard_keep
+
+SLACK = 3.0
+
+
+class Loose(DissectError):
+    """Shards that let too much go: they must be measured again as a whole."""
+
+    def __init__(self, shards: Sequence[int]) -> None:
+        self.shards = tuple(shards)
+        super().__init__(f"shards {', '.join(map(str, shards))} must be measured again as a whole")
+
+
+def blocks_of(shard: tuple[int, int]) -> list[int]:
+    """Blocks of shard (i, n). Raises SpecError where there is no such shard."""
+    i, n = shard
+    if not 1 <= n <= BLOCKS or not 0 <= i < n:
+        raise SpecError(f"shard {i}/{n} does not exist: expected i/n with 0 <= i < n <= {BLOCKS}")
+    return list(range(i, BLOCKS, n))
+
+
+def measure_shard(setting: Setting, shard: tuple[int, int], whole: bool) -> bytes:
+    """Measure one shard; its partial."""
+    blocks = blocks_of(shard)
+    mine = set(blocks)
+    batches = [batch for batch in setting.batches if batch % BLOCKS in mine]
+    images = sum(len(setting.span(batch)) for batch in batches)
+    arrays: dict[str, np.ndarray] = {}
+    keeps: list[list[int]] = []
+    for number, parts in enumerate(setting.plan.passes):
+        keep = [
+            part.keep if whole or shard[1] == 1 else shard_keep(part.keep, images, len(setting.data), SLACK)
+            for part in parts
+        ]
+        keeps.append(keep)
+        work = [Work.begin(setting, number, i, part, keep[i]) for i, part in enumerate(parts)]
+        measure(setting, number, work, batches)
+        for i, item in enumerate(work):
+            for kind, scan in item.scans():
+                arrays |= {f"{number}/{i}/{kind}/{name}": value for name, value in scan.cut(blocks).items()}
+            for batch in batches:
+                chunk = item.store.get(batch)
+                if chunk is not None:
+                    data = item.store.gatherer.prune(chunk, item.bound).to_bytes()
+                    arrays[f"{number}/{i}/chunk/{batch}"] = np.frombuffer(data, np.uint8)
+                item.store.release(batch)
+    meta = {
+        "shard": list(shard),
+        "run": fingerprint(setting),
+        "keeps": keeps,
+        "images": images,
+        "faults": [list(setting.faults[position]) for position in sorted(setting.faults)],
+    }
+    return checkpoint.encode(checkpoint.State(meta, arrays))
+
+
+def fingerprint(setting: Setting) -> dict[str, Any]:
+    """What partials of one run share: data, method and plan, as plain JSON values."""
+    method = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(setting.method).items()}
+    passes = [[[part.layer, part.first, part.last, part.keep] for part in parts] for parts in setting.plan.passes]
+    return {"data": setting.data.fingerprint, "images": len(setting.data), "method": method, "passes": passes}
+
+
+class Merge:
+    """Puts partials together, pass by pass."""
+
+    def __init__(self, setting: Setting, partials: Sequence[Path]) -> None:
+        """Looks at every partial first: they must be the shards of this run, each once.
+
+        Raises SpecError naming the file.
+        """
+        self.setting = setting
+        self.partials: dict[int, Path] = {}
+        self.count = 0
+        for path in partials:
+            self._admit(path)
+        absent = sorted(set(range(self.count)) - set(self.partials))
+        if absent or not self.count:
+            raise SpecError(f"shards {', '.join(map(str, absent)) or 'of the run'} are missing: measure them first")
+
+    def _admit(self, path: Path) -> None:
+        with _partial(path) as state:
+            i, n = state.meta["shard"]
+            if state.meta["run"] != fingerprint(self.setting):
+                raise SpecError(f"{path.name} is a shard of another run (other data, method or --memory)")
+            if self.count not in (0, n) or i in self.partials:
+                raise SpecError(f"{path.name} is shard {i}/{n}, which does not go with the others")
+            self.count, self.partials[i] = n, path
+            for fault in state.meta["faults"]:
+                self.setting.faults.setdefault(fault[0], broden.Fault(*fault))
+                self.setting.valid[fault[0]] = False
+
+    def work(self, number: int) -> list[Work]:
+        """The work of one pass, as if one process had measured all images. Raises Loose."""
+        parts = self.setting.plan.passes[number]
+        work = [Work.begin(self.setting, number, i, part) for i, part in enumerate(parts)]
+        bounds: dict[int, list[Tensor]] = {}
+        for shard, path in self.partials.items():
+            with _partial(path) as state:
+                bounds[shard] = [self._add(state, number, i, item) for i, item in enumerate(work)]
+        loose = set()
+        for i, item in enumerate(work):
+            item.store.drop_others(self.setting.batches)
+            if item.given is not None:
+                continue
+            lowest = counting.read_thresholds(self.setting, item).lowest
+            sound = item.levels.nonfinite.cpu() == 0
+            loose |= {shard for shard, bound in bounds.items() if (sound & (lowest < bound[i].cpu())).any()}
+        if loose:
+            raise Loose(sorted(loose))
+        return work
+
+    def _add(self, state: checkpoint.State, number: int, i: int, item: Work) -> Tensor:
+        """Add one partial to one part; the bound [U] under which it let values go."""
+        setting, keep = self.setting, state.meta["keeps"][number][i]
+        blocks = blocks_of(tuple(state.meta["shard"]))
+        bound = torch.empty(0)
+        for kind, scan in item.scans():
+            values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.NAMES}
+            other = LayerScan(item.part.units, keep, setting.method.exemplars, BLOCKS, 0, "cpu")
+            other.take(values, blocks)
+            scan.merge(other)
+            bound = other.bound
+        prefix = f"{number}/{i}/chunk/"
+        for name in state.arrays:
+            if name.startswith(prefix):
+                chunk = Chunk.from_bytes(state.arrays[name].tobytes())
+                if chunk is not None:
+                    item.store.put(int(name.removeprefix(prefix)), chunk, item.bound)
+        return bound
+
+
+@contextmanager
+def _partial(path: Path) -> Iterator[checkpoint.State]:
+    """A partial that is open for reading. Raises SpecError, naming the file, where it is damaged."""
+    try:
+        with checkpoint.opened(path) as state:
+            yield state
+    except DissectError:
+        raise
+    except (zipfile.BadZipFile, EOFError, KeyError, ValueError, FileNotFoundError) as error:
+        raise SpecError(f"{path.name} is not a whole partial result: {error}") from None

@@ -1,0 +1,124 @@
+"""What a run finds: counts and statistics per layer, and what it took."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import numpy as np
+
+import broden
+from dissect.exemplars import Exemplars
+from dissect.labels import LabelTotals
+
+
+@dataclass(frozen=True)
+class LayerResult:
+    """Counts and statistics of one layer: U units, L labels, K categories, E exemplars, B blocks of images.
+
+    intersection [U, L], area [U, K], mask [U] int64; threshold, low, high, mean, std [U]; nonfinite [U] int64 (how
+    many values); n values per unit that the quantile ran over, of which k lie above the threshold.
+    block_intersection [B, U, L] and block_area [B, U, K] int64 are the same counts by block of images and add up to
+    them (but for column 0, which holds unlabelled pixels); B = 0 where the memory for them was not there.
+    """
+
+    layer: str
+    map_size: tuple[int, int]
+    n: int
+    k: int
+    threshold: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    mean: np.ndarray
+    std: np.ndarray
+    nonfinite: np.ndarray
+    intersection: np.ndarray
+    area: np.ndarray
+    mask: np.ndarray
+    exemplars: Exemplars
+    block_intersection: np.ndarray
+    block_area: np.ndarray
+
+    @property
+    def units(self) -> int:
+        return len(self.threshold)
+
+    @property
+    def dead(self) -> np.ndarray:
+        """Constant units."""
+        return (self.low >= self.high) & (self.nonfinite == 0)
+
+    @property
+    def saturated(self) -> np.ndarray:
+        """Units whose threshold is their maximum: an empty mask."""
+        return (self.threshold >= self.high) & ~self.dead & (self.nonfinite == 0)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Its arrays by name, exemplars included."""
+        own = {name: getattr(self, name) for name in _PER_UNIT + _PER_BLOCK}
+        return own | {f"exemplars.{f.name}": getattr(self.exemplars, f.name) for f in fields(Exemplars)}
+
+    @classmethod
+    def from_arrays(
+        cls, layer: str, map_size: tuple[int, int], n: int, k: int, arrays: Mapping[str, np.ndarray]
+    ) -> "LayerResult":
+        """The reverse of `arrays`."""
+        top = Exemplars(**{f.name: arrays[f"exemplars.{f.name}"] for f in fields(Exemplars)})
+        own: dict[str, Any] = {name: arrays[name] for name in _PER_UNIT + _PER_BLOCK}
+        return cls(layer, map_size, n, k, exemplars=top, **own)
+
+
+_PER_UNIT = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
+_PER_BLOCK = ("block_intersection", "block_area")
+
+
+def join(pieces: Sequence[LayerResult]) -> LayerResult:
+    """One result from ranges of units of one layer."""
+    if len(pieces) == 1:
+        return pieces[0]
+    blocks = min(len(piece.block_area) for piece in pieces)
+    if any(len(piece.block_area) != blocks for piece in pieces):
+        blocks = 0
+
+    def stack(parts: Sequence[object], name: str) -> np.ndarray:
+        return np.concatenate([getattr(part, name) for part in parts])
+
+    arrays: dict[str, Any] = {name: stack(pieces, name) for name in _PER_UNIT}
+    arrays |= {name: np.concatenate([getattr(p, name)[:blocks] for p in pieces], axis=1) for name in _PER_BLOCK}
+    tops = [piece.exemplars for piece in pieces]
+    exemplars = Exemplars(*(stack(tops, f.name) for f in fields(Exemplars)))
+    return replace(pieces[0], exemplars=exemplars, **arrays)
+
+
+@dataclass
+class Timings:
+    """Seconds that the loop spent in each phase."""
+
+    forward_s: float = 0.0
+    decode_s: float = 0.0
+    threshold_s: float = 0.0
+    overlap_s: float = 0.0
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            setattr(self, name, getattr(self, name) + time.perf_counter() - start)
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: results by layer, label totals, faults of excluded images, and what it took."""
+
+    layers: dict[str, LayerResult]
+    totals: LabelTotals
+    images: int
+    faults: tuple[broden.Fault, ...]
+    timings: Timings
+    forwarded_again: int
+    disk_bytes: int
+    step: int | None
+    notes: list[str] = field(default_factory=list)
