@@ -14,6 +14,15 @@ from dissect.errors import SpaceError, SpecError
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
+def default_batch_size(size: tuple[int, int], device: str) -> int:
+    """Images of a forward pass. On a CPU about eight of 224 x 224 pixels: their activations stay near the cores, which
+    measured faster than larger batches; smaller images make up for it in number. On a GPU 64."""
+    if device != "cpu":
+        return 64
+    fitting = 8 * 224 * 224 // (size[0] * size[1])
+    return max(8, min(64, fitting // 8 * 8))
+
+
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception of torch or Python means that memory ran out."""
     text = str(error).lower()

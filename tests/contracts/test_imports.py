@@ -21,7 +21,7 @@ DOORS = {
 
 # From the bottom to the top; a module imports only its own rank or lower ones, never the reverse.
 RANKS = (
-    ("errors", "progress", "suggest", "_C", "_C_cuda", "assets"),
+    ("errors", "process", "progress", "suggest", "_C", "_C_cuda", "assets"),
     ("upsample", "reference"),
     ("ops",),
     ("conventions", "models"),
@@ -33,7 +33,11 @@ RANKS = (
     ("partial",),
     ("pipeline", "store", "workspace", "attribution", "inversion"),
     ("query", "golden", "api", "publish"),
-    ("running", "service", "serve"),
+    ("request", "outcome"),
+    ("preparing",),
+    ("recording",),
+    ("running",),
+    ("service", "serve"),
     ("cli",),
 )
 # Modules of one rank that may import each other.
