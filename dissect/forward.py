@@ -53,8 +53,8 @@ class Forward:
         self.module = module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self.taps = Taps(self.module, layers)
         self.step: int | None = None
-        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
-        self._std = torch.tensor(std, dtype=torch.float32, device=self.device).view(1, -1, 1, 1)
+        self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device) * 255
+        self._std = torch.tensor(std, dtype=torch.float32, device=self.device) * 255
 
     def __enter__(self) -> "Forward":
         self.taps.__enter__()
@@ -66,9 +66,11 @@ class Forward:
         self.taps.__exit__(kind, error, trace)
 
     def prepare(self, images: np.ndarray) -> Tensor:
-        """uint8 [B, h, w, 3] -> [B, 3, h, w] in channels-last memory, (x / 255 - mean) / std."""
-        x = torch.from_numpy(images).to(self.device).permute(0, 3, 1, 2)
-        return x.to(torch.float32).div_(255).sub_(self._mean).div_(self._std).to(self.dtype)
+        """uint8 [B, h, w, 3] -> [B, 3, h, w] in channels-last memory, (x - 255 mean) / (255 std)."""
+        count, height, width, _ = images.shape
+        x = torch.from_numpy(images).to(self.device).view(count * height, width * 3).to(torch.float32)
+        x.sub_(self._mean.repeat(width)).div_(self._std.repeat(width))  # whole rows: three values would be a short loop
+        return x.view(count, height, width, 3).permute(0, 3, 1, 2).to(self.dtype)
 
     def __call__(self, images: np.ndarray) -> dict[str, Tensor]:
         """Maps of every layer. Raises SpaceError where not even one image fits into memory."""

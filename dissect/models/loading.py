@@ -1,6 +1,7 @@
 """A network ready to be dissected."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +42,11 @@ def load(
     before them. cache_dir: where converted weights are kept. Nothing is downloaded, and torch's random state is left
     alone. Raises SpecError, UnsafeError, SpaceError.
     """
-    architecture = find(source, trust, seed)
+    with ThreadPoolExecutor(1) as pool:  # the child that reads weights works while the library of networks is imported
+        reading = pool.submit(read_weights, weights, cache_dir) if weights is not None else None
+        architecture = find(source, trust, seed)
+        loaded = reading.result() if reading else None
     notes: list[str] = []
-    loaded = read_weights(weights, cache_dir) if weights is not None else None
     preprocessing = architecture.preprocessing
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
