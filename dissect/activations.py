@@ -59,11 +59,13 @@ class Taps:
 
     On entry the module is put into eval mode; on exit every hook is removed and every submodule gets its
     training flag back, also when the body raises. A layer that is called several times in one pass is read at
-    its last call.
+    its last call. compiled: after the first pass, the part of the network that the layers need is compiled by torch
+    (`torch.compile`), for every batch size anew.
     """
 
-    def __init__(self, module: nn.Module, layers: Sequence[str]) -> None:
+    def __init__(self, module: nn.Module, layers: Sequence[str], compiled: bool = False) -> None:
         self.module, self.layers = module, tuple(layers)
+        self._compiled = torch.compile(self._read_all, dynamic=False) if compiled else None
         self._modules = {}
         named = dict(module.named_modules())
         for name in self.layers:
@@ -100,6 +102,9 @@ class Taps:
 
     def _hook(self, name: str) -> Callable[[nn.Module, object, object], None]:
         def read(module: nn.Module, inputs: object, output: object) -> None:
+            if torch.compiler.is_compiling():
+                self._maps[name] = as_maps(output, name).clone()
+                return
             self._calls[name] = self._calls.get(name, 0) + 1
             if self._expected is not None and self._calls[name] < self._expected[name]:
                 return
@@ -118,6 +123,8 @@ class Taps:
         """images [B, 3, H, W] -> {layer: maps [B, h, w, U]}. The first call runs the whole network to learn how often
         each layer is called; later calls stop at the last one."""
         self._calls, self._maps = {}, {}
+        if self._compiled is not None and self._expected is not None:
+            return dict(zip(self.layers, self._compiled(images)))
         try:
             self.module(images)
         except _Stop:
@@ -129,3 +136,9 @@ class Taps:
             self._expected = dict(self._calls)
         maps, self._maps = self._maps, {}
         return maps
+
+    def _read_all(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Maps of the layers, as a function to compile: what does not lead to them is left out by the compiler."""
+        self._maps = {}
+        self.module(images)
+        return tuple(self._maps[name] for name in self.layers)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect.activations import Taps
-from dissect.errors import SpaceError, SpecError
+from dissect.errors import DissectError, SpaceError, SpecError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -34,8 +34,8 @@ def out_of_memory(error: BaseException) -> bool:
 class Forward:
     """Context that maps uint8 images [B, h, w, 3] to {layer: maps [B, h, w, U] float32} on one device.
 
-    mean and std are on the 0..1 scale. Where a batch does not fit into memory it is forwarded in halves, and
-    `step` tells the largest batch that went through.
+    mean and std are on the 0..1 scale. compiled: see `Taps`. Where a batch does not fit into memory it is forwarded in
+    halves, and `step` tells the largest batch that went through.
     """
 
     def __init__(
@@ -46,13 +46,15 @@ class Forward:
         std: Sequence[float],
         device: str = "cpu",
         dtype: str = "float32",
+        compiled: bool = False,
     ) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
         self.device, self.dtype = torch.device(device), DTYPES[dtype]
         self.module = module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
-        self.taps = Taps(self.module, layers)
+        self.taps = Taps(self.module, layers, compiled)
         self.step: int | None = None
+        self._compiled = compiled
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device) * 255
         self._std = torch.tensor(std, dtype=torch.float32, device=self.device) * 255
 
@@ -81,6 +83,11 @@ class Forward:
                 break
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
+                    if self._compiled and "torch._dynamo" in str(type(error).__mro__):
+                        reason = str(error).strip().splitlines()[0]
+                        raise DissectError(
+                            f"torch cannot compile this network: {reason}; leave --compile out"
+                        ) from None
                     raise
                 if step == 1:
                     raise SpaceError(

@@ -16,6 +16,7 @@ class Method:
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
     dtype: str = "float32"
+    compiled: bool = False
     exemplars: int = 10
 
 

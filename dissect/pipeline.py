@@ -125,7 +125,9 @@ def _setting(
         raise SpecError(f"data set {data.name!r} has no images to use")
     module = module if own else copy.deepcopy(module)
     size = (method.input_size, method.input_size) if method.input_size else data.image_size
-    with Forward(module, method.layers, method.mean, method.std, resources.device, method.dtype) as forward:
+    with Forward(
+        module, method.layers, method.mean, method.std, resources.device, method.dtype, method.compiled
+    ) as forward:
         plan = make_plan(
             forward.shapes(size), data.label_size, len(data), (len(data.labels), len(data.categories)),
             conventions.get(method.convention), method.quantile, method.exemplars, resources.memory,

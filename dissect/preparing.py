@@ -75,6 +75,7 @@ def prepare(workspace: Workspace, request: RunRequest, announce: Callable[[str],
         mean=model.preprocessing.mean,
         std=model.preprocessing.std,
         dtype=request.dtype,
+        compiled=request.compiled,
     )
     spec = _specification(request, method, model, data)
     run_id = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
@@ -100,6 +101,7 @@ def _specification(
         "mean": list(method.mean),
         "std": list(method.std),
         "dtype": method.dtype,
+        "compiled": method.compiled,
     }
     if model.weights_sha256 is None:
         spec["seed"] = request.seed

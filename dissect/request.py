@@ -21,6 +21,7 @@ class RunRequest:
     batch_size: int | None = None
     device: str = "cpu"
     dtype: str = "float32"
+    compiled: bool = False
     limit: int | None = None
     split: str | None = None
     input_size: int | None = None

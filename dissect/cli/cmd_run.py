@@ -51,6 +51,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     parser.add_argument("--dtype", default="float32", metavar="T", help="float32 (default) or bfloat16")
+    parser.add_argument(
+        "--compile", action="store_true", help="compile the network first (torch.compile): pays for many images"
+    )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     parser.add_argument("--split", choices=("train", "val"), help="images of one split only")
     parser.add_argument("--input-size", type=int, metavar="S", help="squash images to S x S (default: as stored)")
@@ -104,6 +107,7 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         device=args.device,
         dtype=args.dtype,
+        compiled=args.compile,
         limit=args.limit,
         split=args.split,
         input_size=args.input_size,

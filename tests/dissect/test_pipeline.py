@@ -353,6 +353,17 @@ def test_the_model_is_left_as_it_was(tiny: TinySet, tmp_path: Path) -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
+def test_a_compiled_network_gives_the_same_maps(tiny: TinySet, tmp_path: Path, quiet: pipeline.Result) -> None:
+    """The in-place ReLU after `first` must not show in its maps; compiled arithmetic may round otherwise."""
+    net = Net()
+    result = run(tiny, net, tmp_path, ("first", "second"), compiled=True)
+    for name, layer in quiet.layers.items():
+        assert np.allclose(result.layers[name].threshold, layer.threshold, rtol=1e-5)
+        assert np.abs(result.layers[name].intersection - layer.intersection).max() <= 2
+        assert np.allclose(result.layers[name].low, layer.low, rtol=1e-4, atol=1e-5)
+    assert not any(module._forward_hooks for module in net.modules())
+
+
 def test_too_few_images_are_named(tiny: TinySet, tmp_path: Path) -> None:
     with pytest.raises(
         SpecError, match=r"too few images: quantile 0\.005 of 24 activations per unit keeps none; at least 200"
