@@ -9,6 +9,8 @@
 #include <initializer_list>
 #include <string>
 
+#include "core/activation.h"
+
 namespace dissect {
 
 using torch::headeronly::ScalarType;
@@ -53,8 +55,8 @@ inline void check_tensor(
 
 inline void check_scan(
     const Tensor& maps, const Tensor& valid, int64_t keep, const Tensor& tail, const Tensor& fill, const Tensor& bound,
-    const Tensor& low, const Tensor& high, const Tensor& nonfinite, const Tensor& moments, const Tensor& top_value,
-    const Tensor& top_image, const Tensor& top_place, const Tensor& peak) {
+    const Tensor& low, const Tensor& high, const Tensor& nonfinite, const Tensor& moments, const Tensor& histogram,
+    const Tensor& top_value, const Tensor& top_image, const Tensor& top_place, const Tensor& peak) {
   check_tensor(maps, "maps", "image, place, unit", ScalarType::Float, {-1, -1, -1});
   const int64_t images = maps.size(0), units = maps.size(2);
   check_tensor(valid, "valid", "image", ScalarType::Bool, {images});
@@ -69,6 +71,7 @@ inline void check_scan(
   check_tensor(high, "high", "unit", ScalarType::Float, {units});
   check_tensor(nonfinite, "nonfinite", "unit", ScalarType::Long, {units});
   check_tensor(moments, "moments", "unit, sum and sum of squares", ScalarType::Double, {units, 2});
+  check_tensor(histogram, "histogram", "unit, bin", ScalarType::Int, {units, histogram.size(1) == 0 ? 0 : kBins});
   check_tensor(top_value, "top_value", "unit, slot", ScalarType::Float, {units, -1});
   const int64_t slots = top_value.size(1);
   check_tensor(top_image, "top_image", "unit, slot", ScalarType::Long, {units, slots});

@@ -10,7 +10,7 @@ STABLE_TORCH_LIBRARY(dissect, m) {
   m.def(
       "scan(Tensor maps, Tensor valid, int first_image, int keep, Tensor(a!) tail, Tensor(b!) fill, "
       "Tensor(c!) bound, Tensor(d!) low, Tensor(e!) high, Tensor(f!) nonfinite, Tensor(g!) moments, "
-      "Tensor(h!) top_value, Tensor(i!) top_image, Tensor(j!) top_place, Tensor(k!) peak) -> ()");
+      "Tensor(h!) histogram, Tensor(i!) top_value, Tensor(j!) top_image, Tensor(k!) top_place, Tensor(l!) peak) -> ()");
   // Nodes above the bound and their neighbours, as pairs (unit, image) with sparse nodes; used [2] tells
   // how many pairs and nodes there are. Nothing is written where they do not fit.
   m.def(

@@ -5,6 +5,7 @@ import numpy as np
 
 from dissect import thresholds
 from dissect.exemplars import ExemplarMaps, Exemplars
+from dissect.histogram import Histogram
 from dissect.labels import LabelPacker, LabelTotals
 from dissect.overlap import OverlapCounts
 from dissect.progress import Progress
@@ -82,4 +83,5 @@ def _finish(setting: Setting, item: Work, at: Thresholds, counts: OverlapCounts,
         scan.high.cpu().numpy(), mean, spread, nonfinite.numpy(),
         intersection.cpu().numpy(), counts.area.sum(0).cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
         counts.intersection[:blocks].cpu().numpy(), counts.area[:blocks].cpu().numpy(),
+        Histogram.from_table(scan.histogram.cpu().numpy()) if scan.histogram.shape[1] else None,
     )  # fmt: skip

@@ -79,6 +79,6 @@ def _resume(setting: Setting, number: int, work: list[Work], batches: Sequence[i
         setting.valid[fault[0]] = False
     for i, item in enumerate(work):
         for kind, scan in item.scans():
-            scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.NAMES})
+            scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.SAVED})
         item.store.restore(meta["stores"][i], batches[:done])
     return done

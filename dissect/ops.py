@@ -20,7 +20,7 @@ from dissect.errors import DissectError
 _SCHEMAS = {
     "scan": "(Tensor maps, Tensor valid, int first_image, int keep, Tensor(a!) tail, Tensor(b!) fill, "
     "Tensor(c!) bound, Tensor(d!) low, Tensor(e!) high, Tensor(f!) nonfinite, Tensor(g!) moments, "
-    "Tensor(h!) top_value, Tensor(i!) top_image, Tensor(j!) top_place, Tensor(k!) peak) -> ()",
+    "Tensor(h!) histogram, Tensor(i!) top_value, Tensor(j!) top_image, Tensor(k!) top_place, Tensor(l!) peak) -> ()",
     "gather": "(Tensor maps, int height, int width, Tensor peak, Tensor bound, Tensor(a!) pair_unit, "
     "Tensor(b!) pair_image, Tensor(c!) pair_start, Tensor(d!) node_place, Tensor(e!) node_value, "
     "Tensor(f!) used) -> ()",
@@ -96,6 +96,7 @@ def scan(
     high: Tensor,
     nonfinite: Tensor,
     moments: Tensor,
+    histogram: Tensor,
     top_value: Tensor,
     top_image: Tensor,
     top_place: Tensor,
@@ -105,12 +106,13 @@ def scan(
 
     valid [B] bool (False: the image is skipped, its peaks are -inf); tail [U, cap], fill [U] int64 and bound [U]
     hold the `keep` largest values and a running lower bound of the threshold; low, high [U]; nonfinite [U] int64;
-    moments [U, 2] float64 (sum, sum of squares); top_value, top_image, top_place [U, E] exemplars, image -1 where
-    the slot is free; peak [B, U] receives the largest finite value of each map.
+    moments [U, 2] float64 (sum, sum of squares); histogram [U, 2048] int32 counts values by sign, exponent and two
+    bits of fraction (see csrc/core/activation.h), or has no columns; top_value, top_image, top_place [U, E] exemplars,
+    image -1 where the slot is free; peak [B, U] receives the largest finite value of each map.
     """
     torch.ops.dissect.scan(
-        maps, valid, first_image, keep, tail, fill, bound, low, high, nonfinite, moments, top_value, top_image,
-        top_place, peak,
+        maps, valid, first_image, keep, tail, fill, bound, low, high, nonfinite, moments, histogram, top_value,
+        top_image, top_place, peak,
     )  # fmt: skip
 
 

@@ -136,12 +136,12 @@ class Merge:
 
     def _add(self, state: checkpoint.State, number: int, i: int, item: Work) -> Tensor:
         """Add one partial to one part; the bound [U] under which it let values go."""
-        setting, keep = self.setting, state.meta["keeps"][number][i]
+        keep = state.meta["keeps"][number][i]
         blocks = blocks_of(tuple(state.meta["shard"]))
         bound = torch.empty(0)
         for kind, scan in item.scans():
-            values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.NAMES}
-            other = LayerScan(item.part.units, keep, setting.method.exemplars, BLOCKS, 0, "cpu")
+            values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.SAVED}
+            other = LayerScan(item.part.units, keep, len(scan.top_value[0]), BLOCKS, 0, scan.histogram.shape[1])
             other.take(values, blocks)
             scan.merge(other)
             bound = other.bound

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from dissect.conventions import Convention
 from dissect.errors import SpaceError
+from dissect.histogram import BINS
 from dissect.overlap import OverlapCounts
 from dissect.progress import size
 from dissect.scan import BLOCKS, LayerScan
 from dissect.thresholds import tail_length
 
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
+HISTOGRAM_SHARE = 16
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
 
@@ -39,7 +41,7 @@ class Part:
 @dataclass(frozen=True)
 class Plan:
     """Passes over the images, each a tuple of parts, and the byte budgets of what is kept meanwhile. blocks: groups of
-    images that are counted apart (1: no intervals)."""
+    images that are counted apart (1: no intervals); bins: of the activation histograms (0: none)."""
 
     passes: tuple[tuple[Part, ...], ...]
     scan_bytes: int
@@ -47,6 +49,7 @@ class Plan:
     candidate_bytes: int
     label_bytes: int
     blocks: int
+    bins: int
 
     def sentence(self) -> str:
         """One line for people."""
@@ -73,13 +76,14 @@ def make_plan(
     Raises SpaceError where a single unit does not fit into the budget.
     """
     room = memory // HALF
+    bins = BINS if 4 * BINS * sum(shape[2] for shape in shapes.values()) <= memory // HISTOGRAM_SHARE else 0
     counts = OverlapCounts.bytes_needed(1, *vocabulary)
     passes: list[list[Part]] = [[]]
     used, tails, peak = 0, 0, 0
     for layer, (height, width, units) in shapes.items():
         places = convention.places((height, width), label_size)
         keep = tail_length(convention, quantile, images * places)
-        tail = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places)
+        tail = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places, bins)
         each = max(tail, counts)
         if each > room:
             raise SpaceError(
@@ -103,7 +107,7 @@ def make_plan(
     blocks = _blocks(room // widest) if len(passes) == 1 else 1
     labels = memory // LABEL_SHARE
     spare = memory - labels - max(peak, blocks * widest)
-    return Plan(tuple(tuple(parts) for parts in passes), peak, blocks * widest, spare, labels, blocks)
+    return Plan(tuple(tuple(parts) for parts in passes), peak, blocks * widest, spare, labels, blocks, bins)
 
 
 def _blocks(affordable: int) -> int:

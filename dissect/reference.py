@@ -9,6 +9,7 @@ import math
 import torch
 from torch import Tensor
 
+BIN_SHIFT = 21  # a bin is the sign, the exponent and two bits of the fraction of a float32
 LANES = 8  # order of summation of moments, see csrc/core/activation.h
 
 
@@ -46,6 +47,7 @@ def scan(
     high: Tensor,
     nonfinite: Tensor,
     moments: Tensor,
+    histogram: Tensor,
     top_value: Tensor,
     top_image: Tensor,
     top_place: Tensor,
@@ -74,6 +76,10 @@ def scan(
         for lane in range(LANES):
             total += lanes[:, lane]
         moments += total.T
+        if histogram.shape[1]:
+            others = torch.tensor(math.inf)  # whatever is not finite shares the bin of infinity
+            bins = torch.where(finite, values, others).view(torch.int32) >> BIN_SHIFT & histogram.shape[1] - 1
+            histogram.scatter_add_(1, bins.T.long(), torch.ones(units, places, dtype=torch.int32))
         for u in range(units):
             kept = torch.cat([tail[u, : fill[u]], known[:, u][known[:, u] > bound[u]]])
             if len(kept) >= keep:

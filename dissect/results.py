@@ -1,7 +1,7 @@
 """What a run finds: counts and statistics per layer, and what it took."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -10,6 +10,7 @@ import numpy as np
 
 import broden
 from dissect.exemplars import Exemplars
+from dissect.histogram import Histogram
 from dissect.labels import LabelTotals
 
 
@@ -21,6 +22,7 @@ class LayerResult:
     many values); n values per unit that the quantile ran over, of which k lie above the threshold.
     block_intersection [B, U, L] and block_area [B, U, K] int64 are the same counts by block of images and add up to
     them (but for column 0, which holds unlabelled pixels); B = 0 where the memory for them was not there.
+    histogram: of all activations, None where there was no memory for it.
     """
 
     layer: str
@@ -39,6 +41,7 @@ class LayerResult:
     exemplars: Exemplars
     block_intersection: np.ndarray
     block_area: np.ndarray
+    histogram: Histogram | None
 
     @property
     def units(self) -> int:
@@ -53,20 +56,6 @@ class LayerResult:
     def saturated(self) -> np.ndarray:
         """Units whose threshold is their maximum: an empty mask."""
         return (self.threshold >= self.high) & ~self.dead & (self.nonfinite == 0)
-
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Its arrays by name, exemplars included."""
-        own = {name: getattr(self, name) for name in _PER_UNIT + _PER_BLOCK}
-        return own | {f"exemplars.{f.name}": getattr(self.exemplars, f.name) for f in fields(Exemplars)}
-
-    @classmethod
-    def from_arrays(
-        cls, layer: str, map_size: tuple[int, int], n: int, k: int, arrays: Mapping[str, np.ndarray]
-    ) -> "LayerResult":
-        """The reverse of `arrays`."""
-        top = Exemplars(**{f.name: arrays[f"exemplars.{f.name}"] for f in fields(Exemplars)})
-        own: dict[str, Any] = {name: arrays[name] for name in _PER_UNIT + _PER_BLOCK}
-        return cls(layer, map_size, n, k, exemplars=top, **own)
 
 
 _PER_UNIT = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
@@ -88,7 +77,7 @@ def join(pieces: Sequence[LayerResult]) -> LayerResult:
     arrays |= {name: np.concatenate([getattr(p, name)[:blocks] for p in pieces], axis=1) for name in _PER_BLOCK}
     tops = [piece.exemplars for piece in pieces]
     exemplars = Exemplars(*(stack(tops, f.name) for f in fields(Exemplars)))
-    return replace(pieces[0], exemplars=exemplars, **arrays)
+    return replace(pieces[0], exemplars=exemplars, histogram=None, **arrays)
 
 
 @dataclass

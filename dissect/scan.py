@@ -24,14 +24,17 @@ class LayerScan:
 
     tail [U, cap] float32 with fill [U]; bound [U] is at all times a lower bound of the keep-th largest value of
     all images seen, -inf until there are enough of them. moments [blocks, U, 2] float64 (sum, sum of squares).
+    histogram [U, bins] int32, bins = 0 or histogram.BINS.
     """
 
     NAMES = (
-        "tail", "fill", "bound", "low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place",
+        "tail", "fill", "bound", "low", "high", "nonfinite", "moments", "histogram", "top_value", "top_image",
+        "top_place",
     )  # fmt: skip
+    SAVED = (*NAMES, "bins")
 
     def __init__(
-        self, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, device: str = "cpu"
+        self, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, bins: int = 0, device: str = "cpu"
     ) -> None:
         self.keep = keep
         capacity = self._capacity(keep, places)
@@ -47,6 +50,7 @@ class LayerScan:
         self.high = full((units,), -math.inf, f32)
         self.nonfinite = full((units,), 0, i64)
         self.moments = full((blocks, units, 2), 0, torch.float64)
+        self.histogram = torch.zeros((units, bins), dtype=torch.int32, device=device)
         self.top_value = full((units, exemplars), 0, f32)
         self.top_image = full((units, exemplars), -1, i64)
         self.top_place = full((units, exemplars), 0, i64)
@@ -58,16 +62,16 @@ class LayerScan:
         return keep + max(256, keep // 4, places)
 
     @classmethod
-    def bytes_needed(cls, units: int, keep: int, exemplars: int, blocks: int, places: int = 0) -> int:
+    def bytes_needed(cls, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, bins: int = 0) -> int:
         """Memory of a scan of that size, in bytes."""
-        return units * (4 * cls._capacity(keep, places) + 20 * exemplars + 16 * blocks + 28)
+        return units * (4 * cls._capacity(keep, places) + 20 * exemplars + 16 * blocks + 4 * bins + 28)
 
     def update(self, maps: Tensor, valid: Tensor, first_image: int, block: int) -> Tensor:
         """maps [B, P, U] float32, valid [B] bool; returns the peak of each map [B, U]."""
         peak = torch.empty(maps.shape[0], maps.shape[2], dtype=torch.float32, device=maps.device)
         ops.scan(
             maps, valid, first_image, self.keep, self.tail, self.fill, self.bound, self.low, self.high, self.nonfinite,
-            self.moments[block], self.top_value, self.top_image, self.top_place, peak,
+            self.moments[block], self.histogram, self.top_value, self.top_image, self.top_place, peak,
         )  # fmt: skip
         return peak
 
@@ -84,6 +88,7 @@ class LayerScan:
         torch.maximum(self.high, other.high, out=self.high)
         self.nonfinite += other.nonfinite
         self.moments += other.moments
+        self.histogram += other.histogram
         self._merge_exemplars(other)
 
     def _filled(self) -> Tensor:
@@ -129,12 +134,16 @@ class LayerScan:
         self.fill.zero_()
 
     def state(self) -> dict[str, np.ndarray]:
-        """Everything needed to go on later, as arrays."""
-        return {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
+        """Everything needed to go on later, as arrays; of the histogram the bins in use."""
+        state = {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
+        state["bins"] = np.flatnonzero(state["histogram"].any(0))
+        return state | {"histogram": state["histogram"][:, state["bins"]]}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        histogram = np.zeros(self.histogram.shape, np.int32)
+        histogram[:, state["bins"]] = state["histogram"]
         for name in self.NAMES:
-            getattr(self, name).copy_(torch.from_numpy(state[name]))
+            getattr(self, name).copy_(torch.from_numpy(histogram if name == "histogram" else state[name]))
 
     def cut(self, blocks: Sequence[int]) -> dict[str, np.ndarray]:
         """The state of a scan of some blocks of images, without room that is free: sorted, so that its arrays depend

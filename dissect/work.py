@@ -34,13 +34,15 @@ class Work:
         keep = keep or part.keep
         places = part.height * part.width
 
-        def scan(keep: int, exemplars: int, places: int) -> LayerScan:
-            return LayerScan(part.units, keep, exemplars, BLOCKS, places, resources.device)
+        def scan(keep: int, exemplars: int, places: int, bins: int) -> LayerScan:
+            return LayerScan(part.units, keep, exemplars, BLOCKS, places, bins, resources.device)
+
+        bins = setting.plan.bins
 
         if setting.convention.values == "map":
-            maps = levels = scan(keep, method.exemplars, places)
+            maps = levels = scan(keep, method.exemplars, places, bins)
         else:
-            maps, levels = scan(1, method.exemplars, places), scan(keep, 0, part.places)
+            maps, levels = scan(1, method.exemplars, places, bins), scan(keep, 0, part.places, 0)
         store = CandidateStore(
             Gatherer(*setting.node_size(part), resources.device),
             setting.plan.candidate_bytes // share,

@@ -1,6 +1,8 @@
 // One read of a batch of activation maps: tail of largest values, extremes, moments, exemplars.
 #include <algorithm>
+#include <cstring>
 #include <functional>
+#include <vector>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -45,26 +47,74 @@ struct TileState {
   double sum[kLanes][kTile];
   double square[kLanes][kTile];
   int32_t bad[kTile];
+  uint8_t above[kTile];  // whether the value of the present place exceeds its bound
 };
 
-// Folds one place of `count` units into the tile; returns whether any value exceeds its bound.
-DISSECT_CLONES bool fold_place(const float* values, int64_t count, int lane, TileState& tile) {
-  int any = 0;
-  double* sum = tile.sum[lane];
-  double* square = tile.square[lane];
+// Slots of the values of one place in the histograms of a tile: bins outermost, so that the few bins that are in use at
+// a time stay in the nearest cache.
+DISSECT_CLONES void find_slots(const float* __restrict values, int64_t count, uint32_t* __restrict slot) {
+  for (int64_t j = 0; j < count; ++j) {
+    slot[j] = bin_of(values[j] + 0.0f) * static_cast<uint32_t>(kTile) + static_cast<uint32_t>(j);
+  }
+}
+
+class TileHistogram {
+ public:
+  TileHistogram() : counts_(kBins * kTile), used_(kBins) {}
+
+  void add(const float* values, int64_t count) {
+    uint32_t slot[kTile];
+    find_slots(values, count, slot);
+    int32_t* counts = counts_.data();
+    uint8_t* used = used_.data();
+    for (int64_t j = 0; j < count; ++j) {
+      ++counts[slot[j]];
+      used[slot[j] / kTile] = 1;
+    }
+  }
+
+  // Adds the counts to rows of kBins and begins anew.
+  void flush(int32_t* rows, int64_t count) {
+    for (size_t bin = 0; bin < used_.size(); ++bin) {
+      if (used_[bin]) {
+        used_[bin] = 0;
+        for (int64_t j = 0; j < count; ++j) {
+          rows[j * kBins + static_cast<int64_t>(bin)] += counts_[bin * kTile + static_cast<size_t>(j)];
+          counts_[bin * kTile + static_cast<size_t>(j)] = 0;
+        }
+      }
+    }
+  }
+
+ private:
+  std::vector<int32_t> counts_;
+  std::vector<uint8_t> used_;
+};
+
+// Folds one place of `count` units into the tile and notes which values exceed their bounds.
+DISSECT_CLONES void fold_place(const float* __restrict values, int64_t count, int lane, TileState& tile) {
+  double* __restrict sum = tile.sum[lane];
+  double* __restrict square = tile.square[lane];
+  float* __restrict peak = tile.peak;
+  float* __restrict low = tile.low;
+  const float* __restrict bound = tile.bound;
+  int32_t* __restrict bad = tile.bad;
+  uint8_t* __restrict above = tile.above;
   for (int64_t j = 0; j < count; ++j) {
     const float raw = values[j] + 0.0f;  // -0 becomes +0, so that equal values have equal bits
     const bool finite = is_finite(raw);
-    const float value = finite ? raw : 0.0f;
     const float high = finite ? raw : kNothing;
-    tile.bad[j] += finite ? 0 : 1;
-    tile.peak[j] = high > tile.peak[j] ? high : tile.peak[j];
-    tile.low[j] = finite && raw < tile.low[j] ? raw : tile.low[j];
-    sum[j] += static_cast<double>(value);
-    square[j] += static_cast<double>(value) * static_cast<double>(value);
-    any |= high > tile.bound[j] ? 1 : 0;
+    const float least = finite ? raw : -kNothing;
+    bad[j] += finite ? 0 : 1;
+    peak[j] = high > peak[j] ? high : peak[j];
+    low[j] = least < low[j] ? least : low[j];
+    above[j] = high > bound[j] ? 1 : 0;
   }
-  return any != 0;
+  for (int64_t j = 0; j < count; ++j) {
+    const double value = is_finite(values[j]) ? static_cast<double>(values[j]) : 0.0;
+    sum[j] += value;
+    square[j] += value * value;
+  }
 }
 
 void insert_exemplar(
@@ -88,9 +138,11 @@ void insert_exemplar(
 
 void scan(
     const Tensor& maps, const Tensor& valid, int64_t first_image, int64_t keep, Tensor tail, Tensor fill, Tensor bound,
-    Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor top_value, Tensor top_image, Tensor top_place,
-    Tensor peak) {
-  check_scan(maps, valid, keep, tail, fill, bound, low, high, nonfinite, moments, top_value, top_image, top_place, peak);
+    Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor histogram, Tensor top_value, Tensor top_image,
+    Tensor top_place, Tensor peak) {
+  check_scan(
+      maps, valid, keep, tail, fill, bound, low, high, nonfinite, moments, histogram, top_value, top_image, top_place,
+      peak);
   const int64_t images = maps.size(0), places = maps.size(1), units = maps.size(2);
   const int64_t capacity = tail.size(1), slots = top_value.size(1);
   if (images == 0 || places == 0 || units == 0) {
@@ -105,6 +157,7 @@ void scan(
   float* high_data = high.mutable_data_ptr<float>();
   int64_t* bad_data = nonfinite.mutable_data_ptr<int64_t>();
   double* moment_data = moments.mutable_data_ptr<double>();
+  int32_t* histogram_data = histogram.size(1) ? histogram.mutable_data_ptr<int32_t>() : nullptr;
   float* top_value_data = top_value.mutable_data_ptr<float>();
   int64_t* top_image_data = top_image.mutable_data_ptr<int64_t>();
   int64_t* top_place_data = top_place.mutable_data_ptr<int64_t>();
@@ -113,12 +166,14 @@ void scan(
   const int64_t tiles = (units + kTile - 1) / kTile;
   torch::stable::parallel_for(0, tiles, 1, [&](int64_t begin, int64_t end) {
     TileState state;
+    thread_local TileHistogram bins;  // empty between calls
     for (int64_t tile = begin; tile < end; ++tile) {
       const int64_t first = tile * kTile;
       const int64_t count = std::min(kTile, units - first);
       std::copy_n(bound_data + first, count, state.bound);
       std::copy_n(low_data + first, count, state.low);
       std::fill_n(state.bad, count, 0);
+      std::fill_n(state.above, kTile, uint8_t{0});
       for (int64_t b = 0; b < images; ++b) {
         std::fill_n(state.peak, count, kNothing);
         if (valid_data[b]) {
@@ -128,9 +183,18 @@ void scan(
           }
           for (int64_t p = 0; p < places; ++p) {
             const float* values = map_data + (b * places + p) * units + first;
-            if (fold_place(values, count, static_cast<int>(p % kLanes), state)) {
-              for (int64_t j = 0; j < count; ++j) {
-                if (values[j] > state.bound[j] && is_finite(values[j])) {
+            if (histogram_data != nullptr) {
+              bins.add(values, count);
+            }
+            fold_place(values, count, static_cast<int>(p % kLanes), state);
+            for (int64_t eight = 0; eight < count; eight += 8) {
+              uint64_t word;
+              std::memcpy(&word, state.above + eight, sizeof word);
+              if (word == 0) {
+                continue;
+              }
+              for (int64_t j = eight; j < std::min(eight + 8, count); ++j) {
+                if (state.above[j]) {
                   const int64_t u = first + j;
                   Tail{tail_data + u * capacity, fill_data + u, bound_data + u, capacity, keep}.push(values[j] + 0.0f);
                   state.bound[j] = bound_data[u];
@@ -168,6 +232,9 @@ void scan(
       for (int64_t j = 0; j < count; ++j) {
         low_data[first + j] = state.low[j];
         bad_data[first + j] += state.bad[j];
+      }
+      if (histogram_data != nullptr) {
+        bins.flush(histogram_data + first * kBins, count);
       }
     }
   });

@@ -22,6 +22,7 @@ struct ScanArgs {
   float* high;
   int64_t* nonfinite;
   double* moments;
+  int32_t* histogram;
   float* top_value;
   int64_t* top_image;
   int64_t* top_place;
@@ -150,6 +151,9 @@ __global__ void scan_kernel(ScanArgs a) {
     if (inside) {
       for (int64_t p = y; p < a.places; p += kLanes) {
         const float value = a.maps[(b * a.places + p) * a.units + u] + 0.0f;
+        if (a.histogram != nullptr) {
+          atomicAdd(a.histogram + u * kBins + bin_of(value), 1);
+        }
         if (!is_finite(value)) {
           ++my_bad;
           continue;
@@ -224,9 +228,11 @@ __global__ void scan_kernel(ScanArgs a) {
 
 void scan(
     const Tensor& maps, const Tensor& valid, int64_t first_image, int64_t keep, Tensor tail, Tensor fill, Tensor bound,
-    Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor top_value, Tensor top_image, Tensor top_place,
-    Tensor peak) {
-  check_scan(maps, valid, keep, tail, fill, bound, low, high, nonfinite, moments, top_value, top_image, top_place, peak);
+    Tensor low, Tensor high, Tensor nonfinite, Tensor moments, Tensor histogram, Tensor top_value, Tensor top_image,
+    Tensor top_place, Tensor peak) {
+  check_scan(
+      maps, valid, keep, tail, fill, bound, low, high, nonfinite, moments, histogram, top_value, top_image, top_place,
+      peak);
   const int64_t images = maps.size(0), places = maps.size(1), units = maps.size(2);
   STD_TORCH_CHECK(
       tail.size(1) >= keep + places, "tail (unit, slot) needs at least keep + places = ", keep + places,
@@ -239,7 +245,8 @@ void scan(
       maps.const_data_ptr<float>(), valid.const_data_ptr<bool>(), images, places, units, first_image, keep,
       tail.size(1), top_value.size(1), tail.mutable_data_ptr<float>(), fill.mutable_data_ptr<int64_t>(),
       bound.mutable_data_ptr<float>(), low.mutable_data_ptr<float>(), high.mutable_data_ptr<float>(),
-      nonfinite.mutable_data_ptr<int64_t>(), moments.mutable_data_ptr<double>(), top_value.mutable_data_ptr<float>(),
+      nonfinite.mutable_data_ptr<int64_t>(), moments.mutable_data_ptr<double>(),
+      histogram.size(1) ? histogram.mutable_data_ptr<int32_t>() : nullptr, top_value.mutable_data_ptr<float>(),
       top_image.mutable_data_ptr<int64_t>(), top_place.mutable_data_ptr<int64_t>(), peak.mutable_data_ptr<float>()};
   scan_kernel<<<blocks_for(units, kUnits), dim3(kUnits, kLanes), 0, current_stream(maps)>>>(arguments);
   check_launch("scan");

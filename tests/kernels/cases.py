@@ -52,6 +52,7 @@ class ScanState:
     keep: int
     capacity: int
     slots: int = 3
+    bins: int = 2048
     tensors: dict[str, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -64,6 +65,7 @@ class ScanState:
             "high": torch.full((u,), -math.inf),
             "nonfinite": torch.zeros(u, dtype=torch.int64),
             "moments": torch.zeros(u, 2, dtype=torch.float64),
+            "histogram": torch.zeros(u, self.bins, dtype=torch.int32),
             "top_value": torch.zeros(u, e),
             "top_image": torch.full((u, e), -1, dtype=torch.int64),
             "top_place": torch.zeros(u, e, dtype=torch.int64),

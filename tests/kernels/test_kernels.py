@@ -41,7 +41,7 @@ def test_scan_equals_reference(shape: tuple[int, int, int, int], kind: str) -> N
         ]
         assert same(*peaks)
     ours, oracle = states["ops"], states["reference"]
-    for name in ("low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place"):
+    for name in ("low", "high", "nonfinite", "moments", "histogram", "top_value", "top_image", "top_place"):
         assert same(ours.tensors[name], oracle.tensors[name]), name
     for u in range(shape[3]):
         assert ours.largest(u) == oracle.largest(u)
@@ -213,7 +213,7 @@ def test_scan_is_independent_of_cuts_and_threads(cuts: list[int], threads: int, 
             parts.scan(ops.scan, values[first:last].contiguous(), valid[first:last], first)
     finally:
         torch.set_num_threads(before)
-    for name in ("low", "high", "nonfinite", "moments", "top_value", "top_image", "top_place"):
+    for name in ("low", "high", "nonfinite", "moments", "histogram", "top_value", "top_image", "top_place"):
         assert same(whole.tensors[name], parts.tensors[name]), name
     assert all(whole.largest(u) == parts.largest(u) for u in range(70))
 

@@ -33,8 +33,8 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch_root = Path(torch.__file__).parent
     flags = [
         "-fPIC", "-std=c++20", "-g1", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined",
-        "-ffp-contract=off", "-DTORCH_TARGET_VERSION=0x020b000000000000", f"-I{torch_root / 'include'}",
-        f"-I{sysconfig.get_paths()['include']}",
+        "-ffp-contract=off", "-fno-trapping-math", "-DTORCH_TARGET_VERSION=0x020b000000000000",
+        f"-I{torch_root / 'include'}", f"-I{sysconfig.get_paths()['include']}",
     ]  # fmt: skip
 
     def build(arguments: list[str]) -> None:
