@@ -1,96 +1,62 @@
-"""`make bench`: a whole run against the plain forward loop over the same files, side by side, as ratios.
+"""`make bench`: what a dissection costs, as ratios of things that are measured side by side in one run.
 
-    python -m tests.bench --data DIR [--weights FOLDER] [--limit N] [--repeats R] [--json FILE]
+    python -m tests.bench [whole|overhead|kernels|scaling ...] [--data DIR] [--weights FOLDER] [--json FILE]
 
-Both sides are whole processes, run in turn; the ratio is of their wall times (start-up included; the report is not
-made) and, beside it, of the loops alone.
+    whole      a whole process, start to database, against the plain script that a user would write, over the same files
+    overhead   the loop of a dissection against a channels-last, truncated forward loop that decodes the same files
+    kernels    each kernel against the slow reference and against the dense formulation
+    scaling    cost per image over images, units, concepts and map size; memory and disk
+
+Without --data a synthetic set of 600 images is made. Without names, all four are run.
 """
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-CASES = {
-    "mobilenet_v2": (["features.18.1"], ["--mean", "0.5", "--std", "0.5"]),
-    "mobilenet_v2 two layers": (["features.14", "features.18.1"], ["--mean", "0.5", "--std", "0.5"]),
-    "squeezenet1_1": (["features.12"], []),
-    "resnet18": (["layer4"], []),
-}
+import broden
+from tests.bench import kernels, overhead, scaling, whole
+from tests.bench.table import Table
+
+BENCHES = {"whole": whole.run, "overhead": overhead.run, "kernels": kernels.run, "scaling": scaling.run}
 
 
-def timed(command: list[str]) -> tuple[float, dict[str, Any]]:
-    start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    wall = time.perf_counter() - start
-    if done.returncode not in (0, 3):
-        sys.exit(f"{' '.join(command)}\n{done.stderr}")
-    return wall, json.loads(done.stdout.splitlines()[-1])
-
-
-def dissection(name: str, options: argparse.Namespace, dtype: str, folder: str) -> tuple[float, dict[str, Any]]:
-    model = name.split(maxsplit=1)[0]
-    layers, more = CASES[name]
-    command = [sys.executable, "-m", "dissect.cli.main", "run", model, "--data", options.data, "--no-report", "--json"]
-    command += (
-        [part for layer in layers for part in ("--layer", layer)] + more + ["--workspace", folder, "--dtype", dtype]
-    )
-    weights = Path(options.weights or "", f"{model}_imagenet.pth")
-    if options.weights and weights.is_file():
-        command += ["--weights", str(weights)]
-    if options.limit:
-        command += ["--limit", str(options.limit)]
-    return timed(command)
+@contextmanager
+def _data(path: str | None) -> Iterator[Path]:
+    if path:
+        yield Path(path)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        yield broden.synth(Path(folder) / "synthetic", images=600, size=224).root
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", required=True)
-    parser.add_argument("--weights")
-    parser.add_argument("--limit", type=int, default=0)
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("benches", nargs="*", metavar="BENCH", help=f"any of {', '.join(BENCHES)}")
+    parser.add_argument("--data", metavar="DIR", help="a Broden-format folder of files (not a pack: Pillow reads it)")
+    parser.add_argument("--weights", metavar="FOLDER", help="folder with NAME_imagenet.pth of the networks")
+    parser.add_argument("--model", action="append", choices=whole.CASES, help="only these networks; repeat for several")
+    parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="default: both")
+    parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N images only")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--case", action="append", choices=CASES)
-    parser.add_argument("--dtype", default="float32")
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
-    rows = []
-    for name in options.case or CASES:
-        ours, plain = [], []
-        for _ in range(options.repeats):
-            plain.append(
-                timed(
-                    [sys.executable, "-m", "tests.bench.plain", name.split()[0], options.data, "32", str(options.limit)]
-                )
-            )
-            with tempfile.TemporaryDirectory() as folder:
-                ours.append(dissection(name, options, options.dtype, folder))
-        timings = ours[0][1]["timings"]
-        loop = [sum(o[1]["timings"][k] for k in ("forward_s", "decode_s", "threshold_s", "overlap_s")) for o in ours]
-        row = {
-            "case": name,
-            "images": ours[0][1]["images"],
-            "plain_wall_s": median(wall for wall, _ in plain),
-            "dissect_wall_s": median(wall for wall, _ in ours),
-            "ratio": median(o[0] / p[0] for o, p in zip(ours, plain)),
-            "ratio_of_loops": median(o / p[1]["loop_s"] for o, p in zip(loop, plain)),
-            "counting_share": (timings["threshold_s"] + timings["overlap_s"]) / ours[0][0],
-            "extra_peak_bytes": ours[0][1]["peak_rss_bytes"] - plain[0][1]["peak_rss_bytes"],
-        }
-        rows.append(row)
-        print(
-            f"{name:<24} plain {row['plain_wall_s']:7.1f} s  dissect {row['dissect_wall_s']:7.1f} s  "
-            f"ratio {row['ratio']:.2f}  "
-            f"loops {row['ratio_of_loops']:.2f}  counting {row['counting_share']:.1%}  "
-            f"extra memory {row['extra_peak_bytes'] / 1e6:,.0f} MB",
-            flush=True,
-        )
+    unknown = set(options.benches) - BENCHES.keys()
+    if unknown:
+        parser.error(f"no bench {sorted(unknown)[0]!r}: expected any of {', '.join(BENCHES)}")
+    options.model = options.model or list(whole.CASES)
+    options.dtype = options.dtype or ["float32", "bfloat16"]
+    tables: dict[str, Table] = {}
+    with _data(options.data) as data:
+        for name in options.benches or BENCHES:
+            tables[name] = BENCHES[name](data, options)
     if options.json:
-        Path(options.json).write_text(json.dumps(rows, indent=1))
+        Path(options.json).write_text(json.dumps({name: table.rows for name, table in tables.items()}, indent=1))
 
 
 if __name__ == "__main__":
