@@ -33,6 +33,10 @@ def record(store: Store, prepared: Prepared, result: pipeline.Result, start: flo
     for position, layer in enumerate(result.layers.values()):
         name = workspace.save_counts(run_id, position, layer.intersection)
         workspace.save_array(workspace.exemplar_maps(run_id, position), layer.exemplars.maps)
+        if layer.histogram is not None:
+            edges, counts = workspace.histogram_files(run_id, position)
+            workspace.save_array(edges, layer.histogram.edges)
+            workspace.save_array(counts, layer.histogram.count)
         layers.append(_layer_record(layer, result, data, primary, cut, name))
     return store.finish_run(
         run_id,

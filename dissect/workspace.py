@@ -66,6 +66,11 @@ class Workspace:
         """File of a layer's exemplar maps, float32 [U, E, h, w]."""
         return self.cache_folder(run_id) / f"{position}-exemplar-maps.npy"
 
+    def histogram_files(self, run_id: str, position: int) -> tuple[Path, Path]:
+        """Files of a layer's activation histograms: edges float64 [b + 1] and counts int64 [U, b]."""
+        folder = self.cache_folder(run_id)
+        return folder / f"{position}-histogram-edges.npy", folder / f"{position}-histogram.npy"
+
     def save_counts(self, run_id: str, position: int, counts: "np.ndarray") -> str:
         """Put the complete counts [U, L] int64 of a layer in place; returns their name. Raises as `save_array`."""
         name = self.counts_name(run_id, position)
