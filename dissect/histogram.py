@@ -24,7 +24,7 @@ class Histogram:
     def from_table(cls, table: np.ndarray) -> "Histogram":
         """table [U, BINS] as `ops.scan` fills it."""
         order = np.concatenate([np.arange(OTHERS + BINS // 2 - 1, BINS // 2 - 1, -1), np.arange(OTHERS)])
-        used = np.flatnonzero(table.any(0)[order])
+        used = np.flatnonzero(np.any(table, axis=0)[order])
         if not len(used):
             return cls(np.zeros(1), np.zeros((len(table), 0), np.int64))
         chosen = order[used[0] : used[-1] + 1]

@@ -75,8 +75,7 @@ def _resume(setting: Setting, number: int, work: list[Work], batches: Sequence[i
     meta: dict[str, Any] = state.meta
     done = int(meta["done"])
     for fault in meta["faults"]:
-        setting.faults[fault[0]] = broden.Fault(*fault)
-        setting.valid[fault[0]] = False
+        setting.set_aside(broden.Fault(*fault))
     for i, item in enumerate(work):
         for kind, scan in item.scans():
             scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.SAVED})

@@ -111,8 +111,7 @@ class Merge:
                 raise SpecError(f"{path.name} is shard {i}/{n}, which does not go with the others")
             self.count, self.partials[i] = n, path
             for fault in state.meta["faults"]:
-                self.setting.faults.setdefault(fault[0], broden.Fault(*fault))
-                self.setting.valid[fault[0]] = False
+                self.setting.set_aside(broden.Fault(*fault))
 
     def work(self, number: int) -> list[Work]:
         """The work of one pass, as if one process had measured all images. Raises Loose."""

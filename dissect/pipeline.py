@@ -23,6 +23,7 @@ import broden
 from dissect import conventions
 from dissect.counting import count
 from dissect.errors import SpecError
+from dissect.finished import load_pass, save_pass
 from dissect.forward import Forward
 from dissect.labels import LabelTotals
 from dissect.measuring import measure as measure_batches
@@ -142,11 +143,17 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
     """Count the work of every pass, and put the parts of each layer together."""
     pieces: list[LayerResult] = []
     totals: LabelTotals | None = None
-    for number in range(len(setting.plan.passes)):
-        items = work(number)
-        found, totals = count(setting, items)
-        pieces += found
-        setting.disk_bytes = max(setting.disk_bytes, sum(item.store.peak_disk_bytes for item in items))
+    passes = len(setting.plan.passes)
+    for number in range(passes):
+        done = load_pass(setting, number) if passes > 1 else None
+        if done is None:
+            items = work(number)
+            done = count(setting, items)
+            setting.disk_bytes = max(setting.disk_bytes, sum(item.store.peak_disk_bytes for item in items))
+            if passes > 1:
+                save_pass(setting, number, *done)
+        pieces += done[0]
+        totals = done[1]
     shutil.rmtree(setting.resources.folder, ignore_errors=True)
     assert totals is not None
     return Result(

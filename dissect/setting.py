@@ -117,5 +117,9 @@ class Setting:
 
     def _note_faults(self, batch: broden.Batch) -> None:
         for fault in batch.faults:
-            self.faults.setdefault(fault.position, fault)
-            self.valid[fault.position] = False
+            self.set_aside(fault)
+
+    def set_aside(self, fault: broden.Fault) -> None:
+        """Leave an image out; the first reason stands."""
+        self.faults.setdefault(fault.position, fault)
+        self.valid[fault.position] = False

@@ -29,7 +29,7 @@ RANKS = (
     ("method", "thresholds", "exemplars", "overlap", "forward", "plan", "results"),
     ("setting",),
     ("work",),
-    ("measuring", "counting"),
+    ("measuring", "counting", "finished"),
     ("partial",),
     ("pipeline", "store", "workspace", "attribution", "inversion"),
     ("query", "golden", "api", "publish"),

@@ -327,6 +327,26 @@ class _Interrupted(Exception):
     pass
 
 
+def test_finished_passes_are_not_begun_again(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, calls = pipeline.count, []
+
+    def interrupted(setting, work):  # type: ignore[no-untyped-def]
+        calls.append([item.part.first for item in work])
+        if len(calls) == 3:
+            raise _Interrupted
+        return count(setting, work)
+
+    monkeypatch.setattr(pipeline, "count", interrupted)
+    with pytest.raises(_Interrupted):
+        run(tiny, Net(), tmp_path, ("first", "second"), {"memory": 40_000})
+    result = run(tiny, Net(), tmp_path, ("first", "second"), {"memory": 40_000})
+    assert calls[3] == calls[2]
+    assert_same(quiet, result)
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("batches", [1, 3, 4])
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch, batches: int

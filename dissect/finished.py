@@ -1,0 +1,53 @@
+"""Finished passes of a run that takes several: kept as files, so that a killed run does not begin them again."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import broden
+from dissect import checkpoint
+from dissect.errors import SpaceError
+from dissect.exemplars import Exemplars
+from dissect.labels import LabelTotals
+from dissect.results import LayerResult
+from dissect.setting import Setting
+
+_ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
+_BLOCKS = ("block_intersection", "block_area")
+
+
+def save_pass(setting: Setting, number: int, pieces: list[LayerResult], totals: LabelTotals) -> None:
+    """Keep what a pass found. Where the disk is full, this costs a killed run its progress, not this run its result."""
+    arrays = {"totals/area": totals.block_area, "totals/images": totals.images}
+    for i, piece in enumerate(pieces):
+        arrays |= {f"{i}/{name}": getattr(piece, name) for name in _ARRAYS + _BLOCKS}
+        arrays |= {f"{i}/exemplars/{f.name}": getattr(piece.exemplars, f.name) for f in fields(Exemplars)}
+    meta = {
+        "pieces": [[piece.layer, list(piece.map_size), piece.n, piece.k] for piece in pieces],
+        "faults": [list(setting.faults[position]) for position in sorted(setting.faults)],
+    }
+    try:
+        checkpoint.save(_file(setting, number), checkpoint.State(meta, arrays))
+    except SpaceError as error:
+        setting.announce(f"{error}; going on without")
+
+
+def load_pass(setting: Setting, number: int) -> tuple[list[LayerResult], LabelTotals] | None:
+    """What a pass found, and the faults that it met; None where it is still to be done."""
+    state = checkpoint.load(_file(setting, number))
+    if state is None:
+        return None
+    for fault in state.meta["faults"]:
+        setting.set_aside(broden.Fault(*fault))
+    pieces = []
+    for i, (layer, size, n, k) in enumerate(state.meta["pieces"]):
+        own: dict[str, Any] = {name: state.arrays[f"{i}/{name}"] for name in _ARRAYS + _BLOCKS}
+        top = Exemplars(**{f.name: state.arrays[f"{i}/exemplars/{f.name}"] for f in fields(Exemplars)})
+        pieces.append(LayerResult(layer, (size[0], size[1]), n, k, exemplars=top, histogram=None, **own))
+    totals = LabelTotals(len(setting.primary), len(state.arrays["totals/area"]))
+    totals.block_area, totals.images = state.arrays["totals/area"], state.arrays["totals/images"]
+    return pieces, totals
+
+
+def _file(setting: Setting, number: int) -> Path:
+    return setting.resources.folder / f"pass-{number}.npz"
