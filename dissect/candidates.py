@@ -63,12 +63,13 @@ class Chunk:
 
 
 class Gatherer:
-    """Makes chunks from maps of h x w; its output room is reused and grows to what a batch needs."""
+    """Makes chunks from maps of h x w; its two output rooms are used in turn and grow to what a batch needs."""
 
     def __init__(self, height: int, width: int, device: str = "cpu") -> None:
         self.height, self.width, self.device = height, width, device
         self._wide = height * width > 65536
-        self._room: Room = self._make(1024, 16384)
+        self._rooms = [self._make(1024, 16384), self._make(1024, 16384)]
+        self._next = 0
 
     def _make(self, pairs: int, nodes: int) -> Room:
         def empty(count: int, dtype: torch.dtype) -> Tensor:
@@ -86,20 +87,32 @@ class Gatherer:
 
     def gather(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Chunk:
         """maps [B, P, U], peak [B, U], bound [U]."""
-        return self._fill(lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used))
+        return self.start(maps, peak, bound)()
+
+    def start(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Callable[[], Chunk]:
+        """Begin to gather; calling what comes back waits for the chunk. At most two may be under way: on a GPU the host
+        can thus launch the next batch before it asks for the sizes of this one."""
+        return self._start(lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used))
 
     def prune(self, chunk: Chunk, bound: Tensor) -> Chunk:
         """The same nodes as if the chunk had been gathered under this higher bound."""
-        return self._fill(lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used))
+        return self._start(lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used))()
 
-    def _fill(self, call: Callable[[Room, Tensor], None]) -> Chunk:
+    def _start(self, call: Callable[[Room, Tensor], None]) -> Callable[[], Chunk]:
         used = torch.zeros(2, dtype=torch.int64, device=self.device)
-        call(self._room, used)
+        turn = self._next
+        self._next = 1 - turn
+        call(self._rooms[turn], used)
+        return lambda: self._take(turn, call, used)
+
+    def _take(self, turn: int, call: Callable[[Room, Tensor], None], used: Tensor) -> Chunk:
         pairs, nodes = used.tolist()
-        if pairs > len(self._room[0]) or nodes > len(self._room[4]):
-            self._room = self._make(max(pairs, len(self._room[0])) * 5 // 4, max(nodes, len(self._room[4])) * 5 // 4)
-            call(self._room, used)
-        unit, image, start, place, value = self._room
+        room = self._rooms[turn]
+        if pairs > len(room[0]) or nodes > len(room[4]):
+            room = self._rooms[turn] = self._make(max(pairs, len(room[0])) * 5 // 4, max(nodes, len(room[4])) * 5 // 4)
+            call(room, used)
+            pairs, nodes = used.tolist()
+        unit, image, start, place, value = room
         return Chunk(
             unit[:pairs].clone(),
             image[:pairs].clone(),

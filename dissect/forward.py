@@ -70,7 +70,10 @@ class Forward:
     def prepare(self, images: np.ndarray) -> Tensor:
         """uint8 [B, h, w, 3] -> [B, 3, h, w] in channels-last memory, (x - 255 mean) / (255 std)."""
         count, height, width, _ = images.shape
-        x = torch.from_numpy(images).to(self.device).view(count * height, width * 3).to(torch.float32)
+        x = torch.from_numpy(images)
+        if self.device.type == "cuda":
+            x = x.pin_memory().to(self.device, non_blocking=True)
+        x = x.view(count * height, width * 3).to(torch.float32)
         x.sub_(self._mean.repeat(width)).div_(self._std.repeat(width))  # whole rows: three values would be a short loop
         return x.view(count, height, width, 3).permute(0, 3, 1, 2).to(self.dtype)
 

@@ -37,6 +37,8 @@ def measure(setting: Setting, number: int, work: list[Work], batches: Sequence[i
             saved = time.monotonic()
             # Saving costs at most one part in twenty.
             pause = setting.resources.checkpoint_seconds and max(pause, 20 * (saved - start))
+    for item in work:
+        item.settle()
     progress.close()
 
 
@@ -56,6 +58,7 @@ def _save(setting: Setting, number: int, work: list[Work], done: int) -> None:
     arrays: dict[str, np.ndarray] = {}
     indices = []
     for i, item in enumerate(work):
+        item.settle()
         item.store.persist()
         indices.append(item.store.index())
         for kind, scan in item.scans():

@@ -1,7 +1,7 @@
 """A part of a layer while it is being worked on: its scan and its candidates."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -25,6 +25,7 @@ class Work:
     levels: LayerScan
     store: CandidateStore
     given: Tensor | None
+    _under_way: tuple[int, Callable[[], Chunk]] | None = None
 
     @classmethod
     def begin(cls, setting: Setting, number: int, index: int, part: Part, keep: int | None = None) -> "Work":
@@ -78,8 +79,18 @@ class Work:
         if self.levels is not self.scan:
             for i in range(len(values)):  # one image at a time: maps of label size are large
                 self.levels.update(self._upsampled(values[i : i + 1]), valid[i : i + 1], first + i, block)
-        bound = self.bound
-        self.store.put(batch, self._gather(values, peak, bound), bound)
+        started = batch, self._start_gather(values, peak, self.bound)
+        self.settle()
+        self._under_way = started
+        if not values.is_cuda:
+            self.settle()
+
+    def settle(self) -> None:
+        """Put the batch whose candidates are still being gathered into the store."""
+        if self._under_way is not None:
+            batch, chunk = self._under_way
+            self._under_way = None
+            self.store.put(batch, chunk(), self.bound)
 
     def candidates(self, batch: int, fresh: dict[str, Tensor], valid: Tensor, threshold: Tensor) -> Chunk:
         """The nodes of a batch above threshold [U] and their neighbours, from the store, or from maps that were made
@@ -90,7 +101,7 @@ class Work:
         values = self.values(fresh)
         peak = torch.where(values.isfinite(), values, -torch.inf).amax((1, 2))
         peak[~valid.to(peak.device)] = -torch.inf
-        return self._gather(values, peak, threshold)
+        return self._start_gather(values, peak, threshold)()
 
     def _upsampled(self, values: Tensor) -> Tensor:
         """maps [1, h, w, U] -> [1, H * W, U] under the convention's anchoring and border."""
@@ -101,10 +112,10 @@ class Work:
         dense = reference.upsample(nodes.permute(0, 3, 1, 2), *(table.to(nodes.device) for table in tables))
         return dense.flatten(2).transpose(1, 2).contiguous()
 
-    def _gather(self, values: Tensor, peak: Tensor, bound: Tensor) -> Chunk:
+    def _start_gather(self, values: Tensor, peak: Tensor, bound: Tensor) -> Callable[[], Chunk]:
         if self.setting.convention.pads:
             values = conventions.pad_ring(values)
-        return self.store.gatherer.gather(values.flatten(1, 2), peak, bound)
+        return self.store.gatherer.start(values.flatten(1, 2), peak, bound)
 
 
 def shard_keep(keep: int, images: int, total: int, slack: float) -> int:
