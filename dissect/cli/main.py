@@ -6,6 +6,7 @@
 
 import argparse
 import errno
+import gc
 import os
 import sys
 from importlib import import_module
@@ -62,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns its exit code."""
     # torch asks for huge pages where it allocates: page faults were a third of a forward pass without them.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+    gc.set_threshold(100_000, 20, 100)  # importing torch makes a million objects that stay: looking for garbage is idle
     try:
         options = build_parser().parse_args(arguments)
         return int(options.handler(options))
