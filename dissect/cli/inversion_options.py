@@ -74,9 +74,6 @@ def add_output(parser: argparse.ArgumentParser, name: str) -> None:
 
 def network(args: argparse.Namespace) -> "Network":
     """The network of the options. Raises SpecError where its input range is not known."""
-    from dissect.inversion.heap import keep_blocks
-
-    keep_blocks()
     return open_network(args.model, args, args.weights, args.range, args.mean, args.std)
 
 

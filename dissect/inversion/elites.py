@@ -182,8 +182,8 @@ def _load(path: Path, encoding: Encoding[Genome], identity: str) -> Archive[Geno
         saved.arrays["fitness"],
         encoding.unpack(packed),
         saved.arrays["born"],
-        int(saved.meta["evaluations"]),  # type: ignore[call-overload]
-        int(saved.meta["generation"]),  # type: ignore[call-overload]
+        int(saved.meta["evaluations"]),
+        int(saved.meta["generation"]),
         history,
     )
 

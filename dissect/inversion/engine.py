@@ -160,8 +160,8 @@ def _load(path: Path, fresh: _State, identity: str) -> _State:
         one("factor"),
         one("strikes"),
         one("flat"),
-        int(saved.meta["step"]),  # type: ignore[call-overload]
-        int(saved.meta["since_reset"]),  # type: ignore[call-overload]
+        int(saved.meta["step"]),
+        int(saved.meta["since_reset"]),
         list(one("energy")) if "energy" in saved.arrays else [],
         list(one("total")) if "total" in saved.arrays else [],
     )
