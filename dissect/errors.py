@@ -33,3 +33,7 @@ class RetryLater(DissectError):
     """Nothing is wrong with the request, but it cannot be served now. Exit code 75 (EX_TEMPFAIL)."""
 
     exit_code = 75
+
+
+class TooSlow(RetryLater):
+    """A question was stopped because its time was up: with more time, or asked for less, it may be answered."""

@@ -192,10 +192,10 @@ def schema(columns: Sequence[str], sample: Sequence[Row]) -> Any:
     fields = []
     for place, name in enumerate(columns):
         values = [row[place] for row in sample if row[place] is not None]
-        if name in REALS or any(isinstance(value, float) for value in values):
-            kind = library.float64()
-        elif (name in TEXTS and not values) or any(isinstance(value, str | bytes) for value in values):
+        if (name in TEXTS and not values) or any(isinstance(value, str | bytes) for value in values):
             kind = library.string()
+        elif name in REALS or any(isinstance(value, float) for value in values):
+            kind = library.float64()
         else:
             kind = library.int64()
         fields.append(library.field(name, kind))

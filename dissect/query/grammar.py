@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
 from dissect.errors import SpecError
@@ -54,6 +54,23 @@ def add_filter(parser: argparse.ArgumentParser, kind: type[Any]) -> None:
     add("complete", "--complete", action="store_const", const="1", help="every pair of the named concepts or units")
     add("image", "--image", metavar="TEXT", help="part of the image's file name")
     add("excluded", "--excluded", action="store_const", const="1", help="images that were set aside instead")
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One field of a filter as a request names it."""
+
+    name: str
+    help: str
+    several: bool
+
+
+def parameters(kind: type[Any]) -> list[Parameter]:
+    """The parameters of a filter, from the options of `add_filter`: the same names and the same help."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_filter(parser, kind)
+    found = [(action.option_strings[0].removeprefix("--").replace("-", "_"), action) for action in parser._actions]
+    return [Parameter(name, action.help or "", name in _MANY) for name, action in found]
 
 
 def from_options(kind: type[Filter], args: argparse.Namespace) -> Filter:

@@ -5,12 +5,30 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Executable, text
+from sqlalchemy import Executable, event, text
 from sqlalchemy.exc import DBAPIError
 
 from dissect.store.store import Store
 
 STEPS = 200  # virtual machine instructions between two looks at the clock
+
+
+def limit(store: Store, seconds: float, each: bool = False) -> Store:
+    """The store, whose readings from now on end in TooSlow once `seconds` are over: of all of them together, or of
+    each one."""
+    end = time.monotonic() + seconds
+
+    @event.listens_for(store.engine, "connect")
+    def hold(connection: Any, _: Any) -> None:  # without a pool every reading connects anew
+        last = time.monotonic() + seconds if each else end
+        if store.engine.dialect.name == "sqlite":
+            connection.set_progress_handler(lambda: int(time.monotonic() > last), STEPS)
+        else:
+            left = max(1, int(1000 * (last - time.monotonic())))
+            connection.execute(f"SET statement_timeout = {left}")
+            connection.commit()
+
+    return store
 
 
 @contextmanager

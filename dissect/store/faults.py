@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, NoSuchModuleError
 
-from dissect.errors import DissectError, RetryLater, SpaceError, SpecError
+from dissect.errors import DissectError, RetryLater, SpaceError, SpecError, TooSlow
 
 _KINDS: tuple[tuple[tuple[str, ...], type[DissectError], str], ...] = (
+    (("interrupted", "statement timeout"), TooSlow, "took too long to answer: ask for less"),
     (("locked", "busy", "lock timeout", "deadlock"), RetryLater, "is in use by another process: try again"),
     (("is full", "no space left", "disk full"), SpaceError, "cannot grow: the disk is full"),
     (("out of memory",), SpaceError, "ran out of memory"),

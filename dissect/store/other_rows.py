@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import Select, and_, func, select
@@ -66,24 +67,26 @@ def _counted(store: Store, scoped: ScopedLayer) -> dict[int, tuple[int, int, flo
     }
 
 
-def image_rows(store: Store, wanted: ImageFilter) -> tuple[Sequence[str], Iterator[Row]]:
-    """Exemplars (IMAGE_COLUMNS), largest activation first, or what was set aside (EXCLUDED_COLUMNS); SpecError."""
+def image_rows(store: Store, wanted: ImageFilter, limit: int | None = None) -> tuple[Sequence[str], Iterator[Row]]:
+    """Exemplars (IMAGE_COLUMNS), largest activation first, or what was set aside (EXCLUDED_COLUMNS), the first `limit`
+    of them. Raises SpecError."""
     scope = Scope(store, wanted.runs, wanted.layers, wanted.concepts)
     part = wanted.image.casefold() if wanted.image else ""
     if wanted.excluded:
-        return EXCLUDED_COLUMNS, (
+        found = (
             (run.id, run.name, item.position, item.file, item.reason)
             for run in scope.runs
             for item in store.excluded(run.id)
             if part in item.file.casefold()
         )
-    streams = [_exemplars(store, wanted, scoped, part) for scoped in scope.layers]
+        return EXCLUDED_COLUMNS, islice(found, limit)
+    streams = [_exemplars(store, wanted, scoped, part, limit) for scoped in scope.layers]
     merged = heapq.merge(*streams, key=lambda item: item[0])
-    return IMAGE_COLUMNS, (row for _, row in merged)
+    return IMAGE_COLUMNS, islice((row for _, row in merged), limit)
 
 
 def _exemplars(
-    store: Store, wanted: ImageFilter, scoped: ScopedLayer, part: str
+    store: Store, wanted: ImageFilter, scoped: ScopedLayer, part: str, limit: int | None
 ) -> Iterator[tuple[tuple[Any, ...], Row]]:
     shown, units = tables.exemplars.c, tables.units.c
     owner = and_(units.layer_id == shown.layer_id, units.unit == shown.unit)
@@ -96,15 +99,16 @@ def _exemplars(
         query = query.where(shown.unit.in_(sorted(wanted.units)))
     if scoped.numbers is not None:
         query = query.where(units.label.in_(sorted(scoped.numbers)))
+    query = query.order_by(func.coalesce(shown.activation, 0.0).desc(), shown.unit, shown.rank)
+    rows: list[tuple[tuple[Any, ...], Row]] = []
     with store.reading() as connection:
-        found = connection.execute(query).cursor.fetchall()
-    rows = []
-    for unit, label, rank, image, position, activation, row, column in found:
-        if part in image.casefold():
-            place = (scoped.run.id, scoped.run.name, scoped.layer.name, unit, scoped.catalogue.names(label)[0], rank)
-            key = (-(activation if activation is not None else 0.0), unit, scoped.order, rank)
-            rows.append((key, (*place, image, position, activation, row, column)))
-    rows.sort(key=lambda item: item[0])
+        cursor: Any = connection.execute(query).cursor
+        while (found := cursor.fetchmany(_CHUNK)) and (limit is None or len(rows) < limit):
+            for unit, label, rank, image, position, activation, row, column in found:
+                if part in image.casefold():
+                    names = (scoped.run.id, scoped.run.name, scoped.layer.name, unit, scoped.catalogue.names(label)[0])
+                    key = (-(activation if activation is not None else 0.0), unit, scoped.order, rank)
+                    rows.append((key, (*names, rank, image, position, activation, row, column)))
     return iter(rows)
 
 

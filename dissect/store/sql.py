@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy.exc import DBAPIError
 
-from dissect.errors import DissectError, RetryLater, SpecError
+from dissect.errors import DissectError, RetryLater, SpecError, TooSlow
 from dissect.store import engine
 from dissect.store.deadline import STEPS
 from dissect.store.store import Store
@@ -59,8 +59,8 @@ def _bare(statement: str) -> str:
     return text
 
 
-def _too_slow(seconds: float) -> RetryLater:
-    return RetryLater(f"the query was stopped after {seconds:g} s: narrow it, or raise the limit with --timeout")
+def _too_slow(seconds: float) -> TooSlow:
+    return TooSlow(f"the query was stopped after {seconds:g} s: narrow it, or raise the limit with --timeout")
 
 
 def _on_sqlite(path: str, statement: str, seconds: float, rows: int) -> Table:
