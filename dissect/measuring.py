@@ -22,15 +22,15 @@ def measure(setting: Setting, number: int, work: list[Work], batches: Sequence[i
     done = _resume(setting, number, work, batches)
     saved = time.monotonic()
     pause = setting.resources.checkpoint_seconds
-    size = setting.method.batch_size
-    progress = Progress("forward", len(batches) * size, done * size)
+    sizes = [len(setting.span(batch)) for batch in batches]
+    progress = Progress("forward", sum(sizes), sum(sizes[:done]))
     for batch, maps in setting.measured(batches[done:]):
         with setting.timings.phase("threshold_s"):
             valid = setting.valid_in(batch).to(setting.resources.device)
             for item in work:
                 item.measure(batch, maps, valid)
+        progress.advance(sizes[done])
         done += 1
-        progress.advance(size)
         if time.monotonic() - saved > pause and done < len(batches):
             start = time.monotonic()
             _try_to_save(setting, number, work, done)

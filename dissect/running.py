@@ -57,15 +57,16 @@ def run_dissection(
 
 
 @contextmanager
-def lock(workspace: Workspace, run_id: str) -> Iterator[None]:
-    """One process works on a run; a killed one leaves no lock behind."""
+def lock(workspace: Workspace, run_id: str, part: str = "") -> Iterator[None]:
+    """One process works on a run, or on a named part of it; a killed one leaves no lock behind."""
     folder = workspace.cache_folder(run_id)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as file:
+    with open(folder / f"lock{part.replace('/', '-of-').replace(' ', '-')}", "w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RetryLater(f"run {run_id} is being worked on by another process: wait for it, then repeat") from None
+            named = f"{part} of run {run_id}" if part else f"run {run_id}"
+            raise RetryLater(f"{named} is being worked on by another process: wait for it, then repeat") from None
         yield
 
 

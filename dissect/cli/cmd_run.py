@@ -65,6 +65,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     )
     parser.add_argument("--std", type=_triple, metavar="R,G,B", help="standard deviation on the 0..1 scale")
     parser.add_argument("--seed", type=int, default=0, help="seed of random weights where none are given (default 0)")
+    parser.add_argument(
+        "--shard",
+        type=_shard,
+        metavar="I/N",
+        help="measure shard I of N only (0 <= I < N <= 64); `dissect merge` finishes",
+    )
     parser.add_argument("--engine", choices=("local",), default="local", help="where shards run")
     parser.add_argument(
         "--memory",
@@ -122,6 +128,13 @@ def run(args: argparse.Namespace) -> int:
     if "?" in args.layer:
         sys.stdout.write(list_layers(request) + "\n")
         return 0
+    if args.shard:
+        from dissect.shards import run_shard
+
+        path = run_shard(open_workspace(args), request, args.shard, lambda line: print(line, file=sys.stderr))
+        shard = {"run": path.parent.parent.name, "shard": "{}/{}".format(*args.shard), "partial": str(path)}
+        print(json.dumps(shard) if args.json else "run {run}, shard {shard}: {partial}".format(**shard))
+        return 0
     outcome = run_dissection(open_workspace(args), request, announce=lambda line: print(line, file=sys.stderr))
     print(outcome.summary(), file=sys.stderr)
     if args.json:
@@ -139,6 +152,13 @@ def _triple(text: str) -> tuple[float, float, float]:
     if len(values) != 3:
         raise argparse.ArgumentTypeError(f"{text!r}: expected three numbers such as 0.485,0.456,0.406")
     return values[0], values[1], values[2]
+
+
+def _shard(text: str) -> tuple[int, int]:
+    i, slash, n = text.partition("/")
+    if not (slash and i.isdigit() and n.isdigit() and int(i) < int(n) <= 64):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected I/N with 0 <= I < N <= 64, such as 0/8")
+    return int(i), int(n)
 
 
 def _bytes(text: str) -> int:

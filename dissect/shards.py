@@ -1,0 +1,180 @@
+"""One run in shards without any engine: array jobs on a shared folder each measure one, and `merge` finishes.
+
+    <cache>/<run id>/shards/request.json                      what was asked for, the same for every shard
+    <cache>/<run id>/shards/03-of-08-<sha256>.partial         what shard 3 of 8 left, named by its content
+
+Shards never open the database, which may lie on a file system that many machines share; `merge` alone writes it.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from dissect import pipeline
+from dissect.errors import DissectError, SpaceError, SpecError
+from dissect.outcome import Outcome
+from dissect.preparing import Prepared, prepare
+from dissect.recording import record
+from dissect.request import RunRequest
+from dissect.running import lock, report
+from dissect.store import Store
+from dissect.workspace import Workspace
+
+Announce = Callable[[str], None]
+_NAME = re.compile(r"(\d+)-of-(\d+)-([0-9a-f]{64})\.partial")
+
+
+def run_shard(workspace: Workspace, request: RunRequest, shard: tuple[int, int], announce: Announce) -> Path:
+    """Measure one shard of the run that a request describes, unless that has been done; the file it left.
+
+    Raises SpecError, UnsafeError, SpaceError, RetryLater (another process measures this shard).
+    """
+    prepared = prepare(workspace, request, announce)
+    folder = _folder(workspace, prepared.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    _put(folder / "request.json", json.dumps(_plain(request), indent=1).encode())
+    found = partials(workspace, prepared.run_id, shard[1]).get(shard[0])
+    if found is not None:
+        return found
+    with lock(workspace, prepared.run_id, f"shard {shard[0]}/{shard[1]}"):
+        return _measure(workspace, prepared, shard, False, announce)
+
+
+def merge(workspace: Workspace, run_id: str, announce: Announce) -> Outcome:
+    """Finish a run from its shards. One that has let too much go is measured again here.
+
+    Raises SpecError where the run has no shards here or some are missing, and as `run_dissection` does.
+    """
+    start = time.perf_counter()
+    request = _request(workspace, run_id)
+    prepared = prepare(workspace, request, announce)
+    if prepared.run_id != run_id:
+        raise SpecError(f"the shards of run {run_id} were measured with another release or other files: measure again")
+    found = _complete(workspace, run_id)
+    with Store.open(workspace) as store, lock(workspace, run_id):
+        run = store.begin_run(prepared.row())
+        fresh = run.state != "finished"
+        if fresh:
+            try:
+                result = _finish(workspace, prepared, found, announce)
+                run = record(store, prepared, result, start)
+            except DissectError as error:
+                store.fail_run(run_id, str(error))
+                raise
+        for path in found.values():
+            path.unlink(missing_ok=True)
+        return report(store, run, request, fresh, start, announce)
+
+
+def waiting(workspace: Workspace) -> list[str]:
+    """Ids of the runs that have shards here."""
+    return sorted(path.parent.parent.name for path in workspace.root.glob("cache/*/shards/request.json"))
+
+
+def partials(workspace: Workspace, run_id: str, count: int) -> dict[int, Path]:
+    """The shards that are there, of `count`, by number; a file whose content is not what its name says is none."""
+    found = {}
+    for path in sorted(_folder(workspace, run_id).glob("*.partial")):
+        match = _NAME.fullmatch(path.name)
+        if match and int(match[2]) == count and _sha256(path) == match[3]:
+            found[int(match[1])] = path
+    return found
+
+
+def _measure(workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce) -> Path:
+    data = pipeline.measure(
+        prepared.model.module, prepared.data, prepared.method,
+        prepared.resources(workspace, f"-{shard[0]}-of-{shard[1]}"), shard, whole=whole, announce=announce,
+        thresholds=prepared.thresholds,
+    )  # fmt: skip
+    name = f"{shard[0]:02d}-of-{shard[1]:02d}-{hashlib.sha256(data).hexdigest()}.partial"
+    return _put(_folder(workspace, prepared.run_id) / name, data)
+
+
+def _finish(workspace: Workspace, prepared: Prepared, found: dict[int, Path], announce: Announce) -> pipeline.Result:
+    def finish(paths: dict[int, Path]) -> pipeline.Result:
+        return pipeline.finish(
+            prepared.model.module, prepared.data, prepared.method, prepared.resources(workspace), list(paths.values()),
+            announce, thresholds=prepared.thresholds,
+        )  # fmt: skip
+
+    try:
+        return finish(found)
+    except pipeline.Loose as loose:
+        announce(f"{loose}: doing so here")
+        again = {i: _measure(workspace, prepared, (i, len(found)), True, announce) for i in loose.shards}
+        result = finish(found | again)
+        for path in again.values():
+            path.unlink(missing_ok=True)
+        return result
+
+
+def _complete(workspace: Workspace, run_id: str) -> dict[int, Path]:
+    """All shards of a run. Raises SpecError naming those that are missing."""
+    names = [_NAME.fullmatch(path.name) for path in _folder(workspace, run_id).glob("*.partial")]
+    counts = {int(match[2]) for match in names if match}
+    best: tuple[int, list[int]] | None = None
+    for count in sorted(counts):
+        found = partials(workspace, run_id, count)
+        absent = sorted(set(range(count)) - found.keys())
+        if not absent:
+            return found
+        if best is None or len(absent) < len(best[1]):
+            best = count, absent
+    if best is None:
+        raise SpecError(f"run {run_id} has no shards in this workspace: measure them with `dissect run … --shard i/n`")
+    count, absent = best
+    named = ", ".join(f"{i}/{count}" for i in absent[:20])
+    raise SpecError(f"run {run_id} lacks {len(absent)} of {count} shards: {named}; measure them, then merge again")
+
+
+def _folder(workspace: Workspace, run_id: str) -> Path:
+    return workspace.cache_folder(run_id) / "shards"
+
+
+def _request(workspace: Workspace, run_id: str) -> RunRequest:
+    try:
+        values = json.loads((_folder(workspace, run_id) / "request.json").read_text())
+    except FileNotFoundError:
+        known = ", ".join(waiting(workspace)) or "none"
+        raise SpecError(f"no shards of run {run_id} in this workspace; runs with shards: {known}") from None
+    for name in ("layers", "mean", "std"):
+        values[name] = tuple(values[name]) if values[name] is not None else None
+    for name in ("cache_dir", "thresholds"):
+        values[name] = Path(values[name]) if values[name] is not None else None
+    return RunRequest(**values)
+
+
+def _plain(request: RunRequest) -> dict[str, Any]:
+    values = dataclasses.asdict(request)
+    for name in ("cache_dir", "thresholds"):
+        values[name] = str(values[name].absolute()) if values[name] is not None else None
+    for name in ("data", "weights"):
+        values[name] = str(Path(values[name]).absolute()) if values[name] is not None else None
+    return values
+
+
+def _put(path: Path, data: bytes) -> Path:
+    """Write a file aside, sync it, rename it into place. Raises SpaceError."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise SpaceError(f"cannot write {path}: {error.strerror}") from error
+    return path
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
