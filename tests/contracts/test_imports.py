@@ -37,6 +37,7 @@ RANKS = (
     ("preparing",),
     ("recording",),
     ("running",),
+    ("shards",),
     ("service", "serve"),
     ("cli",),
 )
