@@ -129,12 +129,17 @@ def _setting(
     with Forward(
         module, method.layers, method.mean, method.std, resources.device, method.dtype, method.compiled
     ) as forward:
+        shapes = forward.shapes(size)
         plan = make_plan(
-            forward.shapes(size), data.label_size, len(data), (len(data.labels), len(data.categories)),
+            shapes, data.label_size, len(data), (len(data.labels), len(data.categories)),
             conventions.get(method.convention), method.quantile, method.exemplars, resources.memory,
         )  # fmt: skip
         announce(plan.sentence())
         given = {layer: torch.from_numpy(values) for layer, values in (thresholds or {}).items()}
+        for layer, values in given.items():
+            units = shapes[layer][2]
+            if len(values) != units:
+                raise SpecError(f"{len(values)} thresholds are given for layer {layer!r}, which has {units} units")
         faults = {p: broden.Fault(p, data.rows[p].image, reason) for p, reason in (bad or {}).items()}
         yield Setting(data, method, resources, forward, plan, announce, given, faults)
 

@@ -15,6 +15,7 @@ from dissect.forward import default_batch_size
 from dissect.process import code_version
 from dissect.request import RunRequest
 from dissect.store import RunRecord
+from dissect.threshold_file import read_thresholds
 from dissect.workspace import Workspace
 
 
@@ -77,13 +78,18 @@ def prepare(workspace: Workspace, request: RunRequest, announce: Callable[[str],
         dtype=request.dtype,
         compiled=request.compiled,
     )
-    spec = _specification(request, method, model, data)
+    thresholds = read_thresholds(request.thresholds, request.layers) if request.thresholds else None
+    spec = _specification(request, method, model, data, thresholds)
     run_id = hashlib.sha256(json.dumps(spec, sort_keys=True).encode()).hexdigest()[:16]
-    return Prepared(request, data, model, method, None, spec, run_id)
+    return Prepared(request, data, model, method, thresholds, spec, run_id)
 
 
 def _specification(
-    request: RunRequest, method: pipeline.Method, model: "models.Model", data: broden.Dataset
+    request: RunRequest,
+    method: pipeline.Method,
+    model: models.Model,
+    data: broden.Dataset,
+    thresholds: Mapping[str, np.ndarray] | None,
 ) -> dict[str, Any]:
     """Everything that decides the numbers, as plain JSON values."""
     spec: dict[str, Any] = {
@@ -103,6 +109,10 @@ def _specification(
         "dtype": method.dtype,
         "compiled": method.compiled,
     }
+    if thresholds is not None:
+        spec["thresholds"] = {
+            layer: hashlib.sha256(values.tobytes()).hexdigest() for layer, values in thresholds.items()
+        }
     if model.weights_sha256 is None:
         spec["seed"] = request.seed
     return spec

@@ -44,6 +44,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--convention", default="exact", help="exact (default), netdissect, lite or dissect2020")
     parser.add_argument("--quantile", type=float, metavar="Q", help="P(activation > threshold); default 0.005")
     parser.add_argument(
+        "--thresholds",
+        metavar="FILE",
+        help="CSV with layer, unit, threshold (see `dissect export`): use these instead of finding them",
+    )
+    parser.add_argument(
         "--batch-size",
         type=int,
         metavar="B",
@@ -124,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         cache_dir=Path(args.cache_dir) if args.cache_dir else None,
         cache_bytes=args.cache_bytes,
         report=not args.no_report,
+        thresholds=Path(args.thresholds) if args.thresholds else None,
     )
     if "?" in args.layer:
         sys.stdout.write(list_layers(request) + "\n")

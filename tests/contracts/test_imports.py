@@ -34,6 +34,7 @@ RANKS = (
     ("pipeline", "store", "workspace", "attribution", "inversion"),
     ("query", "golden", "api", "publish"),
     ("request", "outcome"),
+    ("threshold_file",),
     ("preparing",),
     ("recording",),
     ("running",),
