@@ -25,7 +25,6 @@ from torch.nn import functional as F
 from dissect import models
 from dissect.inversion import adversarial, draws, elites, fooling, invert, patterns
 from dissect.inversion.engine import run
-from dissect.inversion.heap import keep_blocks
 from dissect.inversion.network import Network
 from dissect.inversion.pixels import InputRange
 from dissect.inversion.retina import Retina
@@ -308,7 +307,6 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_blocks()
     print(json.dumps(figures[options.figure](options)))
 
 
