@@ -2,13 +2,14 @@
 
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import broden
-from dissect import conventions, ops, pipeline, scores
+from dissect import conventions, ops, pipeline, scores, statistics
 from dissect.preparing import Prepared
 from dissect.process import code_version, peak_rss
 from dissect.store import Store
@@ -68,6 +69,7 @@ def _layer_record(
 ) -> LayerRecord:
     counts = scores.Counts(layer.intersection, layer.area, result.totals.area, primary)
     labels = scores.label_units(counts)
+    pairs, stable = trusted(layer, result, primary, scores.score_table(counts))
     top = layer.exemplars
     unit, rank = np.nonzero(top.image >= 0)
     position = top.image[unit, rank]
@@ -84,16 +86,31 @@ def _layer_record(
         unique_concepts=labels.unique_concepts(cut),
         units=UnitTable(
             layer.threshold, layer.low, layer.high, layer.mean, layer.std, layer.dead, layer.saturated, layer.nonfinite,
-            layer.mask, labels.label, labels.iou,
+            layer.mask, labels.label, labels.iou, stable,
         ),
         unit_areas=layer.area,
-        scores=scores.score_table(counts),
+        scores=pairs,
         exemplars=ExemplarTable(
             unit, rank + 1, position, np.array([data.rows[p].image for p in position.tolist()], object),
             top.value[unit, rank].astype(np.float64), place // layer.map_size[1], place % layer.map_size[1],
         ),
         counts_file=counts_file,
     )  # fmt: skip
+
+
+def trusted(
+    layer: pipeline.LayerResult, result: pipeline.Result, primary: np.ndarray, pairs: scores.ScoreTable
+) -> tuple[scores.ScoreTable, np.ndarray | None]:
+    """The stored pairs with their intervals, and the stability [U] of the labels, where the run has counts by block."""
+    blocks = len(layer.block_area)
+    if not blocks:
+        return pairs, None
+    intersection = layer.block_intersection[:, pairs.unit, pairs.concept]
+    concept_area = result.totals.folded(blocks)[:, pairs.concept]
+    union = layer.block_area[:, pairs.unit, primary[pairs.concept]] + concept_area - intersection
+    low, high = statistics.intervals(intersection, union)
+    stable = statistics.stability(pairs.unit, pairs.rank, intersection, union, layer.units)
+    return replace(pairs, iou_low=low, iou_high=high), stable
 
 
 def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:

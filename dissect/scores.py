@@ -68,7 +68,8 @@ class Labels:
 @dataclass(frozen=True)
 class ScoreTable:
     """Columns of equal length, ordered by unit, then rank: the best concepts of each unit and the best units of each
-    concept, pairs that meet somewhere only. rank and concept_rank start at 1."""
+    concept, pairs that meet somewhere only. rank and concept_rank start at 1. iou_low, iou_high: 95 % interval, NaN
+    where there is none; None before they are known."""
 
     unit: np.ndarray
     concept: np.ndarray
@@ -78,6 +79,8 @@ class ScoreTable:
     unit_area: np.ndarray
     concept_area: np.ndarray
     iou: np.ndarray
+    iou_low: np.ndarray | None = None
+    iou_high: np.ndarray | None = None
 
 
 def _unit_blocks(units: int, width: int) -> Iterator[slice]:

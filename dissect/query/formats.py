@@ -20,7 +20,12 @@ TEXT_FORMATS = ("table", "csv", "tsv", "json", "ndjson", "markdown")
 BINARY_FORMATS = ("parquet", "arrow")
 FORMATS = TEXT_FORMATS + BINARY_FORMATS
 
-REALS = frozenset({"iou", "threshold", "best_iou", "activation", "iou_a", "iou_b", "best_iou_a", "best_iou_b"})
+REALS = frozenset(
+    {
+        "iou", "threshold", "best_iou", "activation", "iou_a", "iou_b", "best_iou_a", "best_iou_b", "iou_low",
+        "iou_high", "stability", "p_value", "q_value",
+    }
+)  # fmt: skip
 TEXTS = frozenset(
     {
         "run", "run_name", "name", "layer", "concept", "category", "image", "reason", "state", "model", "source",

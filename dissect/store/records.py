@@ -93,7 +93,9 @@ class ArtifactRecord:
 @dataclass(frozen=True)
 class UnitTable:
     """Columns [U], row = unit. nonfinite counts activations that were NaN or infinite; label 0 = none (then iou is 0);
-    area = mask pixels over all images, -1 = unknown. Statistics that are not finite are stored as NULL, read as NaN."""
+    area = mask pixels over all images, -1 = unknown. Statistics that are not finite are stored as NULL, read as NaN.
+    stability: how often the label stays the best when images are drawn anew; p_value and q_value of the label's IoU
+    under the run's null. NaN or None where the run has none."""
 
     threshold: np.ndarray
     low: np.ndarray
@@ -106,6 +108,9 @@ class UnitTable:
     area: np.ndarray
     label: np.ndarray
     iou: np.ndarray
+    stability: np.ndarray | None = None
+    p_value: np.ndarray | None = None
+    q_value: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -172,14 +177,14 @@ def check_layer(layer: LayerRecord, concepts: set[int], categories: int) -> None
     units, scores = layer.units, layer.scores
     count = len(units.threshold)
     for name, column in vars(units).items():
-        if column.shape != (count,):
+        if column is not None and column.shape != (count,):
             raise DissectError(f"layer {layer.name}: column {name} has shape {column.shape}, expected ({count},)")
     if layer.unit_areas.shape != (count, categories):
         raise DissectError(
             f"layer {layer.name}: unit_areas has shape {layer.unit_areas.shape}, expected ({count}, {categories})"
         )
     for table in (scores, layer.exemplars):
-        rows = {len(column) for column in vars(table).values()}
+        rows = {len(column) for column in vars(table).values() if column is not None}
         if len(rows) > 1:
             raise DissectError(f"layer {layer.name}: the columns of a table differ in length: {sorted(rows)}")
         if len(table.unit) and not 0 <= int(table.unit.min()) <= int(table.unit.max()) < count:

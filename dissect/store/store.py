@@ -37,9 +37,11 @@ _OBJECTS = ("spec", "provenance", "timings")
 _UNIT_KINDS: dict[str, Any] = {
     "threshold": np.float32, "low": np.float32, "high": np.float32, "mean": np.float64, "std": np.float64,
     "dead": np.bool_, "saturated": np.bool_, "nonfinite": np.int64, "area": np.int64, "label": np.int64,
-    "iou": np.float64,
+    "iou": np.float64, "stability": np.float64, "p_value": np.float64, "q_value": np.float64,
 }  # fmt: skip
-_SCORE_KINDS: dict[str, Any] = {field.name: np.int64 for field in fields(ScoreTable)} | {"iou": np.float64}
+_SCORE_KINDS: dict[str, Any] = {
+    field.name: np.float64 if field.name.startswith("iou") else np.int64 for field in fields(ScoreTable)
+}
 _EXEMPLAR_KINDS: dict[str, Any] = {
     "unit": np.int64, "rank": np.int64, "image_position": np.int64, "image": object, "activation": np.float32,
     "row": np.int64, "column": np.int64,
@@ -372,12 +374,16 @@ def _insert_layer(connection: Connection, run_id: str, position: int, layer: Lay
     bulk.insert(connection, tables.unit_areas, areas, count * kinds)
     scores = layer.scores
     order = np.lexsort((scores.rank, scores.unit))
-    pairs = {"layer_id": layer_id} | {name: getattr(scores, name)[order] for name in _SCORE_KINDS}
+    pairs = {"layer_id": layer_id} | {name: _ordered(getattr(scores, name), order) for name in _SCORE_KINDS}
     bulk.insert(connection, tables.scores, pairs, len(order))
     found = layer.exemplars
     order = np.lexsort((found.rank, found.unit))
     images = {"layer_id": layer_id} | {name: np.asarray(getattr(found, name))[order] for name in _EXEMPLAR_KINDS}
     bulk.insert(connection, tables.exemplars, images, len(order))
+
+
+def _ordered(column: np.ndarray | None, order: np.ndarray) -> np.ndarray | None:
+    return None if column is None else column[order]
 
 
 def _clear(connection: Connection, run_id: str) -> None:

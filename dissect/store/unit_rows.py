@@ -24,7 +24,7 @@ from dissect.store.store import Store
 
 COLUMNS = (
     "run", "run_name", "layer", "unit", "concept", "category", "iou", "intersection", "unit_area", "concept_area",
-    "threshold", "rank", "dead", "saturated", "nonfinite",
+    "threshold", "rank", "dead", "saturated", "nonfinite", "iou_low", "iou_high", "stability", "p_value", "q_value",
 )  # fmt: skip
 CHUNK = 5_000
 _FEW = 8  # concepts that are worth going through the index by concept
@@ -118,13 +118,13 @@ class UnitRows:
                     if left := chunk - len(found):
                         found += connection.execute(self._select(scoped, query, left)).cursor.fetchall()
             for row in found:
-                unit, number, iou, meeting, unit_area, concept_area, threshold, rank, dead, saturated, bad = row
+                unit, number, iou, meeting, unit_area, concept_area, threshold, rank, dead, saturated, bad, *trust = row
                 concept, category = scoped.catalogue.names(number)
                 yield (
                     (-iou, unit, scoped.order, rank),
                     (
                         scoped.run.id, scoped.run.name, scoped.layer.name, unit, concept, category, iou, meeting,
-                        unit_area, concept_area, threshold, rank, dead, saturated, int(bad > 0),
+                        unit_area, concept_area, threshold, rank, dead, saturated, int(bad > 0), *trust,
                     ),
                 )  # fmt: skip
             if len(found) < chunk:
@@ -166,12 +166,13 @@ class UnitRows:
             ]
             query = select(
                 found.unit, found.label, found.iou, *integers, found.threshold, 1, found.dead, found.saturated,
-                found.nonfinite,
+                found.nonfinite, pairs.iou_low, pairs.iou_high, found.stability, found.p_value, found.q_value,
             ).select_from(found.unit.table.outerjoin(tables.scores, label))  # fmt: skip
             return query.order_by(found.iou.desc(), found.unit)
         query = select(
             found.unit, found.concept, found.iou, found.intersection, found.unit_area, found.concept_area,
-            units.threshold, found.rank, units.dead, units.saturated, units.nonfinite,
+            units.threshold, found.rank, units.dead, units.saturated, units.nonfinite, found.iou_low, found.iou_high,
+            units.stability, units.p_value, units.q_value,
         )  # fmt: skip
         owner = and_(units.layer_id == found.layer_id, units.unit == found.unit)
         query = query.select_from(found.unit.table.outerjoin(tables.units, owner))
@@ -224,6 +225,7 @@ class UnitRows:
 
     def _pairs(self, scoped: ScopedLayer) -> Iterator[tuple[tuple[Any, ...], Row]]:
         wanted, layer = self.filter, scoped.layer
+        interval = _Intervals(self.store.scores(layer))
         table, areas, meeting = self.store.units(layer), self.store.unit_areas(layer), self.store.counts(layer)
         numbers = np.array(sorted(scoped.catalogue.concepts), np.int64)
         concept_area = np.array([scoped.catalogue.concepts[number].area for number in numbers.tolist()], np.int64)
@@ -258,7 +260,8 @@ class UnitRows:
                         scoped.run.id, scoped.run.name, layer.name, unit, *names, value, int(common[row, place]),
                         int(area[row, place]), int(concept_area[place]), _finite(table.threshold[unit]),
                         int(rank[row, column]), int(table.dead[unit]), int(table.saturated[unit]),
-                        int(table.nonfinite[unit] > 0),
+                        int(table.nonfinite[unit] > 0), *interval.of(unit, int(numbers[place])),
+                        *_trust(table, unit),
                     ),
                 )  # fmt: skip
 
@@ -303,6 +306,28 @@ def _in_state(table: UnitTable, state: str | None) -> np.ndarray:
         return np.ones(len(bad), bool)
     odd = {"dead": table.dead, "saturated": table.saturated, "nonfinite": bad}
     return ~(table.dead | table.saturated | bad) if state == "sound" else odd[state]
+
+
+class _Intervals:
+    """Intervals of stored pairs by unit and concept."""
+
+    def __init__(self, pairs: scores.ScoreTable) -> None:
+        self._pairs = pairs
+        order = np.lexsort((pairs.concept, pairs.unit))
+        self._order, self._unit, self._concept = order, pairs.unit[order], pairs.concept[order]
+
+    def of(self, unit: int, concept: int) -> list[float | None]:
+        first, last = np.searchsorted(self._unit, [unit, unit + 1])
+        at = first + np.searchsorted(self._concept[first:last], concept)
+        if at >= last or self._concept[at] != concept:
+            return [None, None]
+        bounds = (self._pairs.iou_low, self._pairs.iou_high)
+        return [None if column is None else _finite(column[self._order[at]]) for column in bounds]
+
+
+def _trust(table: UnitTable, unit: int) -> list[float | None]:
+    columns = (table.stability, table.p_value, table.q_value)
+    return [None if column is None else _finite(column[unit]) for column in columns]
 
 
 def _finite(value: np.floating[Any]) -> float | None:

@@ -14,7 +14,8 @@ SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name 
        u.iou AS iou, COALESCE(s.intersection, 0) AS intersection, COALESCE(s.unit_area, 0) AS unit_area,
        COALESCE(s.concept_area, 0) AS concept_area, u.threshold AS threshold, 1 AS rank,
        u.dead AS dead, u.saturated AS saturated,
-       CASE WHEN u.nonfinite > 0 THEN 1 ELSE 0 END AS nonfinite
+       CASE WHEN u.nonfinite > 0 THEN 1 ELSE 0 END AS nonfinite, s.iou_low AS iou_low, s.iou_high AS iou_high,
+       u.stability AS stability, u.p_value AS p_value, u.q_value AS q_value
 FROM runs r
 JOIN layers l ON l.run_id = r.id
 JOIN units u ON u.layer_id = l.id
@@ -27,7 +28,8 @@ WHERE r.state IN ('finished', 'imported')
 V_BEST_LABEL = """
 SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
        u.iou AS iou, s.intersection AS intersection, s.unit_area AS unit_area, s.concept_area AS concept_area,
-       u.threshold AS threshold
+       u.threshold AS threshold, s.iou_low AS iou_low, s.iou_high AS iou_high, u.stability AS stability,
+       u.p_value AS p_value, u.q_value AS q_value
 FROM runs r
 JOIN layers l ON l.run_id = r.id
 JOIN units u ON u.layer_id = l.id

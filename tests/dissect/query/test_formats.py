@@ -78,10 +78,13 @@ def test_round_trips(hostile: Path, kind: str) -> None:
     assert found == expected
 
 
+TRUST = ("iou_low", "iou_high", "stability", "p_value", "q_value")
+
+
 def _typed(row: dict[str, str]) -> dict[str, object]:
     found: dict[str, object] = {}
     for name, text in row.items():
-        if not text and name in ("run_name", "threshold"):
+        if not text and name in ("run_name", "threshold", *TRUST):
             found[name] = None
         else:
             found[name] = text if name in formats.TEXTS else float(text) if name in formats.REALS else int(text)

@@ -48,11 +48,16 @@ def _names(concept: ConceptRecord) -> dict:
     return {"concept": concept.name, "category": CATEGORIES[concept.category]}
 
 
+def _known(value: np.floating) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
 def _unit(units: UnitTable, unit: int) -> dict:
     threshold = float(units.threshold[unit])
     return {
         "threshold": threshold if np.isfinite(threshold) else None, "dead": int(units.dead[unit]),
         "saturated": int(units.saturated[unit]), "nonfinite": int(units.nonfinite[unit] > 0),
+        **{name: _known(getattr(units, name)[unit]) for name in ("stability", "p_value", "q_value")},
     }  # fmt: skip
 
 
@@ -69,12 +74,14 @@ def pairs(store: Store) -> list[dict]:
             place = {"run": run.id, "run_name": run.name, "layer": layer.name, "order": order}
             for i in range(len(table.unit)):
                 facts = {name: getattr(table, name)[i].item() for name in ("unit", *INTEGERS)}
+                facts |= {name: _known(getattr(table, name)[i]) for name in ("iou_low", "iou_high")}
                 row = place | facts | _names(concepts[table.concept[i].item()]) | _unit(units, facts["unit"])
                 found.append(row | {"stored": True})
                 if facts["rank"] == 1:
                     found.append(row | {"stored": False})
             for unit in np.flatnonzero(units.label == 0).tolist():
                 nothing = dict.fromkeys(INTEGERS, 0) | {"unit": unit, "iou": 0.0, "rank": 1, "stored": False}
+                nothing |= {"iou_low": None, "iou_high": None}
                 found.append(place | nothing | {"concept": None, "category": None} | _unit(units, unit))
             order += 1
     return found

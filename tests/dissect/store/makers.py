@@ -1,5 +1,6 @@
 """Generated runs for tests of the store and of queries; the same seed gives the same records."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,6 +69,11 @@ def layer_record(name: str, counts: scores.Counts, seed: int = 2, exemplars: int
     generator = np.random.default_rng(seed)
     units = len(counts.area)
     table, labels = scores.score_table(counts), scores.label_units(counts)
+    known = generator.random(len(table.unit)) < 0.8
+    table = replace(
+        table, iou_low=np.where(known, table.iou * 0.9, np.nan), iou_high=np.where(known, table.iou * 1.1, np.nan)
+    )
+    stable = np.where(labels.label > 0, generator.random(units), np.nan)
     dead, nonfinite = np.zeros(units, bool), np.zeros(units, np.int64)
     dead[:1] = units > 1
     low, high = np.zeros(units, np.float32), generator.random(units).astype(np.float32) + 1
@@ -76,6 +82,7 @@ def layer_record(name: str, counts: scores.Counts, seed: int = 2, exemplars: int
     columns = UnitTable(
         high * np.float32(0.9), low, high, high.astype(float) / 2, high.astype(float) / 3, dead, dead & False,
         nonfinite, generator.integers(0, 5000, units), labels.label, labels.iou,
+        stable, stable / 2, stable / 3,
     )  # fmt: skip
     unit, rank = np.repeat(np.arange(units), exemplars), np.tile(np.arange(1, exemplars + 1), units)
     images = np.array([f"images/{i % 97}.jpg" for i in range(len(unit))], object)
