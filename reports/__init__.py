@@ -6,6 +6,7 @@ knows NumPy, Pillow and Jinja, and nothing of the rest of the product.
 
 from .budget import DEFAULT as DEFAULT_BYTES
 from .compare import compare_html, write_compare
+from .curve import curve_html, write_curve
 from .errors import ReportError
 from .layer import layer_folder
 from .run import Written, write_run
@@ -17,11 +18,13 @@ __all__ = [
     "ReportError",
     "Written",
     "compare_html",
+    "curve_html",
     "integer",
     "layer_folder",
     "plural",
     "shown",
     "write_compare",
+    "write_curve",
     "write_run",
     "write_workspace",
 ]

@@ -113,7 +113,8 @@ class DepthChart:
     right: float
 
 
-def _ticks(top: int) -> list[int]:
+def ticks(top: int) -> list[int]:
+    """Values of an axis from 0 to top: round steps, six at most."""
     step = 1
     while top / step > 5:
         step = step * 5 // 2 if str(step)[0] == "2" else step * 2
@@ -151,7 +152,7 @@ def depth_chart(layers: list[str], series: dict[str, list[int]], hues: dict[str,
         )
         for name, values in series.items()
     )
-    ticks = tuple((y(v), v) for v in _ticks(top))
+    marks = tuple((y(v), v) for v in ticks(top))
     return DepthChart(
-        WIDTH, height, tuple((round(x, 1), clipped(n, 16)) for x, n in zip(xs, layers)), ticks, lines, right
+        WIDTH, height, tuple((round(x, 1), clipped(n, 16)) for x, n in zip(xs, layers)), marks, lines, right
     )

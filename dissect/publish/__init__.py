@@ -5,6 +5,7 @@ hand. Nothing that differs between two equal runs (times, folders) reaches a pag
 """
 
 from dissect.publish.comparison import compare_page, publish_compare
+from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
 from dissect.publish.layer import BEST
 from dissect.publish.pictures import DataImages
@@ -18,6 +19,7 @@ __all__ = [
     "honesty",
     "provenance",
     "publish_compare",
+    "publish_curve",
     "publish_run",
     "publish_workspace",
     "report_folder",

@@ -29,6 +29,7 @@ RANKS = (
     ("method", "thresholds", "exemplars", "overlap", "forward", "plan", "results"),
     ("setting",),
     ("work",),
+    ("null",),
     ("measuring", "counting", "finished"),
     ("partial",),
     ("pipeline", "store", "workspace", "attribution", "inversion"),
