@@ -1,4 +1,4 @@
-"""Two to four layers beside each other: categories, concept sets, counts and changed labels."""
+"""Layers beside each other: categories, concept sets, counts, changed labels and units alike."""
 
 import os
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from . import charts, order, text
 from .environment import hues, page, static
 from .errors import ReportError
 from .folder import replaced
-from .pages import ComparedLayer, ComparePage
+from .pages import ComparedLayer, ComparePage, MatchedUnits
 
 ROWS = 300  # rows of a table on the page
 CHANGED = 150  # units with changed labels that are listed
-LETTERS = "ABCD"
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+GROUPED = 4  # columns that the bars by category can show beside each other
+TREND = 3  # columns from which their order is drawn as a line
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class _Side:
 def check(page_: ComparePage) -> None:
     """Raise ReportError where the columns cannot be compared."""
     if not 2 <= len(page_.columns) <= len(LETTERS):
-        raise ReportError(f"a comparison takes 2 to {len(LETTERS)} runs, found {len(page_.columns)}")
+        raise ReportError(f"a comparison takes 2 to {len(LETTERS)} layers, found {len(page_.columns)}")
     for what, values in (
         ("convention", [c.convention for c in page_.columns]),
         ("concept data", [c.data for c in page_.columns]),
@@ -68,7 +70,9 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
             "deltas": [c - counts[0] for c in counts[1:]],
             "where": "".join(s.letter for s, c in zip(sides, counts) if c),
             "best": [side.best.get(number) for side in sides], "number": number,
+            "intervals": [_interval(side, number) for side in sides],
         })  # fmt: skip
+    same_run = len({column.run for column in page_.columns}) == 1
     sets = []
     patterns = sorted({r["where"] for r in rows}, key=lambda w: (-len(w), w))
     for pattern in patterns:
@@ -76,12 +80,47 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
         sets.append({"title": "Both" if len(sides) == 2 and len(pattern) == 2 else
                      f"All {len(sides)}" if len(pattern) == len(sides) else "Only " + " and ".join(pattern),
                      "names": mine})  # fmt: skip
-    chart = _chart(sides, text.category_order(page_.categories), hues(page_.categories))
+    categories, colours = text.category_order(page_.categories), hues(page_.categories)
+    chart = _chart(sides, categories, colours)
+    series = {name: [side.by_category[name] for side in sides] for name in categories}
+    trend = None
+    if len(sides) >= TREND:
+        titles = [f"{s.letter} {s.column.layer if same_run else s.column.run}" for s in sides]
+        trend = charts.depth_chart(titles, series | {"all": [side.detectors for side in sides]}, colours)
     changes = [
         _changes(sides[0], side, names) for side in sides[1:] if side.column.same_units and _matching(sides[0], side)
     ]
     return page("compare.html", page=page_, sides=sides, rows=rows[:ROWS], left_out=max(len(rows) - ROWS, 0), sets=sets,
-                chart=chart, changes=changes, root=root)  # fmt: skip
+                chart=chart, grouped=len(sides) <= GROUPED, trend=trend, changes=changes,
+                alike=[_alike(m, sides, names) for m in page_.matches], root=root)  # fmt: skip
+
+
+def _interval(side: _Side, concept: int) -> tuple[float, float] | None:
+    """95 % interval of the best detector of a concept, where it has one."""
+    column = side.column
+    if column.interval is None or concept not in side.best:
+        return None
+    mine = np.where((column.concept == concept), column.iou, -1.0)
+    low, high = column.interval[int(mine.argmax())]
+    return (float(low), float(high)) if np.isfinite(low) and np.isfinite(high) else None
+
+
+def _alike(match: MatchedUnits, sides: list[_Side], names: dict[int, str]) -> dict[str, Any]:
+    """Pairs of units of two networks, the most alike first; detectors only."""
+    a, b = sides[0].column, sides[match.column].column
+    both = (
+        order.detectors(a.concept, a.iou, a.cut)[match.unit] & order.detectors(b.concept, b.iou, b.cut)[match.partner]
+    )
+    found = np.flatnonzero(both)
+    listed = found[np.lexsort((match.unit[found], -match.correlation[found]))][:CHANGED]
+    rows = [
+        {"unit": int(match.unit[k]), "partner": int(match.partner[k]), "correlation": float(match.correlation[k]),
+         "before": names[int(a.concept[match.unit[k]])], "after": names[int(b.concept[match.partner[k]])],
+         "iou_before": float(a.iou[match.unit[k]]), "iou_after": float(b.iou[match.partner[k]])}
+        for k in listed
+    ]  # fmt: skip
+    return {"to": sides[match.column], "pairs": len(match.unit), "both": len(found), "rows": rows,
+            "agreement": match.agreement, "chance": match.chance, "left_out": len(found) - len(listed)}  # fmt: skip
 
 
 def _matching(a: _Side, b: _Side) -> bool:

@@ -62,7 +62,7 @@ class Exemplar:
 
 @dataclass(frozen=True)
 class Histogram:
-    """Distribution of a unit's raw activations."""
+    """Distribution of a unit's raw activations; bins may differ in width, and the page draws them equally wide."""
 
     edges: tuple[float, ...] = told("ascending bin edges, one more than counts")
     counts: tuple[int, ...] = told("activations in each bin")
@@ -94,7 +94,11 @@ class UnitColumns:
     low: np.ndarray | None = told("lower end of the 95 % interval of the IoU; None: the run has none", default=None)
     high: np.ndarray | None = told("upper end of the 95 % interval of the IoU; None: the run has none", default=None)
     null: np.ndarray | None = told("IoU expected by chance; None: the run has no baseline", default=None)
+    p: np.ndarray | None = told("p-value of the IoU against the baseline; None: the run has none", default=None)
     q: np.ndarray | None = told("q-value of the IoU against the baseline; None: the run has none", default=None)
+    stability: np.ndarray | None = told(
+        "how often the label stays the best when images are drawn anew, 0 to 1; None: the run has none", default=None
+    )
 
 
 @dataclass(frozen=True)
@@ -171,16 +175,33 @@ class ComparedLayer:
     iou: np.ndarray = told("IoU of each unit; float64 [U]")
     link: str | None = told("relative link to the layer's page; None where there is none", default=None)
     same_units: bool = told("unit u here is unit u of the first column: two states of one network", default=False)
+    interval: np.ndarray | None = told(
+        "95 % interval of each unit's IoU, NaN where there is none; float64 [U, 2]", default=None
+    )
+
+
+@dataclass(frozen=True)
+class MatchedUnits:
+    """Units of the first column beside those of another network whose IoU with all concepts is most alike."""
+
+    column: int = told("which column the partners are in, from 1")
+    unit: np.ndarray = told("units of the first column; int64 [P]")
+    partner: np.ndarray = told("their partners; int64 [P]")
+    correlation: np.ndarray = told("how alike: Pearson correlation of the IoU with every concept; float64 [P]")
+    agreement: float = told("share of pairs of detectors with the same label")
+    chance: float = told("that share if labels were dealt out at random among the pairs")
 
 
 @dataclass(frozen=True)
 class ComparePage:
-    """Two to four runs beside each other."""
+    """Layers beside each other."""
 
     title: str = told("heading of the page")
     concepts: tuple[Concept, ...] = told("the concept list that the runs share")
     categories: tuple[str, ...] = told("category names in the order of the concept data")
     columns: tuple[ComparedLayer, ...] = told("what is compared, left to right")
+    matches: tuple[MatchedUnits, ...] = told("units matched by what they detect", default=())
+    notes: tuple[str, ...] = told("what must be said beside the numbers", default=())
 
 
 @dataclass(frozen=True)
@@ -247,4 +268,5 @@ class WorkspacePage:
     runs: tuple[ListedRun, ...] = told("all runs, in the order to show")
     concepts: tuple[WorkspaceConcept, ...] = told("concepts detected anywhere", default=())
     comparisons: tuple[Listed, ...] = told("comparison pages", default=())
+    gallery: Listed | None = told("the gallery of synthesised pictures; None: there is none", default=None)
     jobs: tuple[Fact, ...] = told("jobs and their states, where there is a queue", default=())

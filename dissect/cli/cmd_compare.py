@@ -1,19 +1,24 @@
-"""`dissect compare`: runs or layers side by side."""
+"""`dissect compare`: layers side by side."""
 
 import argparse
 import json
+import sys
 from pathlib import Path
 
-from dissect.cli.common import add_workspace, open_store
-
-FACTS = ("units", "detectors", "unique_detectors", "unique_concepts")
+from dissect.cli.common import add_workspace, open_store, print_rows
 
 DESCRIPTION = """\
-Compare two to four finished runs (or layers of them, as RUN:LAYER): detectors and unique concepts by category, and
-which concepts only one of them detects. Runs of different conventions are not compared.
+Compare layers of finished runs: detectors and unique concepts by category, concepts that only some detect, and what
+became of the units. Name runs, or layers of them as RUN:LAYER, or all layers of a run by depth as RUN:*. Runs of
+different conventions or concept data are refused.
 
   dissect compare demo demo-untrained
   dissect compare resnet:layer3 resnet:layer4 --json
+  dissect compare resnet:*                            layers by depth
+  dissect compare epoch10 epoch20 epoch30             checkpoints over training
+
+Units are matched by number where both are the same layer of the same architecture, else by profile: the two units whose
+IoU with all concepts correlates best, each the other's best. The table goes to stdout; docs/compare.md tells the JSON.
 """
 
 
@@ -24,33 +29,37 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("runs", metavar="RUN", nargs="+", help="name or id of a finished run, or RUN:LAYER")
+    parser.add_argument("runs", metavar="RUN", nargs="+", help="name or id of a finished run, RUN:LAYER, or RUN:*")
+    parser.add_argument(
+        "--match",
+        choices=("auto", "number", "profile", "none"),
+        default="auto",
+        help="how units are matched (default: auto)",
+    )
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the page (default: in the workspace's reports)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object on the last line of stdout")
+    parser.add_argument(
+        "--format", choices=("table", "csv", "markdown", "json"), default="table", help="of stdout (default: table)"
+    )
+    parser.add_argument(
+        "--json", action="store_const", const="json", dest="format", help="the whole comparison as one JSON object"
+    )
     add_workspace(parser)
-    parser.set_defaults(handler=run)
+    parser.set_defaults(handler=run, output=None, excel_safe=False)
 
 
 def run(args: argparse.Namespace) -> int:
-    from dissect.errors import SpecError
-    from dissect.publish import publish_compare
+    from dissect import comparison
+    from dissect.publish import publish_comparison
 
-    if len(args.runs) < 2:
-        raise SpecError("one run is nothing to compare: name two to four, as RUN or RUN:LAYER")
     with open_store(args) as store:
-        page = publish_compare(store, args.runs, args.out)
-        if not args.json:
-            print(page)
-            return 0
-        sides = []
-        for name in args.runs:
-            title, _, wanted = name.partition(":")
-            record = store.get_run(title)
-            for layer in store.layers(record.id):
-                if layer.name == wanted or not wanted:
-                    facts = {key: getattr(layer, key) for key in FACTS}
-                    sides.append({"run": record.id, "name": record.name, "layer": layer.name} | facts)
-        print(json.dumps({"page": str(page), "sides": sides}))
+        found = comparison.compare(store, args.runs, args.match)
+        page = publish_comparison(store, found, args.out)
+    if args.format == "json":
+        print(json.dumps({"page": str(page)} | found.json(), allow_nan=False))
+        return 0
+    print_rows(args, *found.table())
+    for line in (*found.sentences(), f"page  {page}"):
+        print(line, file=sys.stderr)
     return 0

@@ -4,7 +4,7 @@ What pages show comes from the database and the files beside it; pictures come f
 hand. Nothing that differs between two equal runs (times, folders) reaches a page.
 """
 
-from dissect.publish.comparison import compare_page, publish_compare
+from dissect.publish.comparison import compare_page, publish_compare, publish_comparison
 from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
 from dissect.publish.layer import BEST
@@ -19,6 +19,7 @@ __all__ = [
     "honesty",
     "provenance",
     "publish_compare",
+    "publish_comparison",
     "publish_curve",
     "publish_run",
     "publish_workspace",
