@@ -62,6 +62,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _minimal(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     import numpy as np
     import torch
 
@@ -88,11 +90,18 @@ def _minimal(args: argparse.Namespace) -> int:
         change = made[i].astype(np.float64) - originals[i]
         shown = np.clip(np.rint(128 + change * (127 / max(1.0, float(np.abs(change).max())))), 0, 255).astype(np.uint8)
         rows.append([originals[i], shown, made[i]])
-        results.picture("adversarial", f"{i:03d}-{name.rsplit('.', 1)[0]}.png", made[i])
+        target = int(attack.targets[i])
+        results.picture(
+            "adversarial", f"{i:03d}-{name.rsplit('.', 1)[0]}.png", made[i], layer="output", unit=target,
+            target=f"class {target}", image=name,
+            measures={"norm": attack.norm[i], "distortion": attack.distortion[i], "c": attack.c[i],
+                      "success": attack.success[i], "quantised_success": quantised[i]},
+        )  # fmt: skip
     titles = ["original", "change, stretched", "adversarial"]
     results.picture(
         "adversarial-sheet", "sheet.png", contact_sheet(rows[:40], titles, [n.rsplit(".", 1)[0] for n in names])
     )
+    results.parts = {"objective": "c |r| + cross-entropy", "image": "box 0..1", "search": asdict(search)}
     baselines = {}
     for reach in (1.0, 2.0, 4.0, 8.0):
         for title, steps in (("fgsm", 1), ("pgd", 20)):
@@ -124,7 +133,7 @@ def _minimal(args: argparse.Namespace) -> int:
         "fooled_by_sign_attack": baselines,
         "transfer": {n.name: share for n, share in zip(networks, adversarial.transfer(networks, [attack])[0])},
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0
 
 
@@ -178,6 +187,7 @@ def _illusion(args: argparse.Namespace) -> int:
             ensemble, photos[strangers], either, choice, plan, results.folder / "false.npz", net.identity, watch
         )
         conditions["false"], origin["false"] = (false, either), strangers
+    results.parts = {"plan": repr(plan), "choice": repr(choice), "ensemble": [one.name for one in ensemble]}
     stimuli, columns = [], []
     for condition, (pictures, targets) in conditions.items():
         drawn = net.pixels.to_uint8(pictures)
@@ -201,5 +211,5 @@ def _illusion(args: argparse.Namespace) -> int:
         },
         "page": str(results.folder / "stimuli" / "page" / "index.html"),
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0

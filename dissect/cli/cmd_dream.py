@@ -43,6 +43,8 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def run(args: argparse.Namespace) -> int:
     import hashlib
     import sys
+    from dataclasses import asdict
+    from pathlib import Path
 
     from dissect.inversion import dream
     from dissect.inversion.sheet import contact_sheet
@@ -60,18 +62,26 @@ def run(args: argparse.Namespace) -> int:
     original = net.pixels.to_uint8(photo)[0]
     identity = [net.identity, hashlib.sha256(original.tobytes()).hexdigest(), repr(recipe), guide_hash]
     results = options.Results.at(args, "dream", [*identity, args.frames, args.zoom])
+    results.parts = {
+        "recipe": asdict(recipe),
+        "guide": guide_hash,
+        "optimiser": "Normalised",
+    }
     if args.frames:
         paths = dream.film(
             net, photo, recipe, results.folder / "frames", args.frames, args.zoom, guide, net.identity,
             lambda done, all_: print(f"frame {done} of {all_}", file=sys.stderr),
         )  # fmt: skip
         film = dream.assemble(paths, results.folder / args.film, args.rate)
-        results.note("dream-film", args.film, hashlib.sha256(film.read_bytes()).hexdigest())
+        sha256 = hashlib.sha256(film.read_bytes()).hexdigest()
+        results.note("dream-film", args.film, sha256, layer=args.layer, image=Path(args.image).name)
         results.facts |= {"frames": len(paths), "zoom": args.zoom}
     else:
         made = dream.dream(net, photo, recipe, guide, options.watcher(net, results.folder, args.layer))
         picture = net.pixels.to_uint8(made.image)[0]
-        results.picture("dream", "dream.png", picture)
+        results.picture(
+            "dream", "dream.png", picture, layer=args.layer, image=Path(args.image).name, loss=made.octaves[-1][3]
+        )
         results.picture(
             "dream-sheet", "sheet.png", contact_sheet([[original, picture]], ["original", args.layer], side=224)
         )
@@ -79,5 +89,5 @@ def run(args: argparse.Namespace) -> int:
             {"height": h, "width": w, "first": first, "last": last} for h, w, first, last in made.octaves
         ]
     results.facts |= {"layer": args.layer, "seed": args.seed, "guided": guide is not None}
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0

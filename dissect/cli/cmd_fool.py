@@ -56,11 +56,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _evolve(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
     import numpy as np
 
     from dissect.inversion import elites, fooling
     from dissect.inversion.sheet import contact_sheet, curves
     from dissect.progress import Progress
+    from dissect.store.syntheses import CellRecord
 
     net = options.network(args)
     code = fooling.encoding(args.encoding, net, args.raw_coordinates)
@@ -79,7 +82,16 @@ def _evolve(args: argparse.Namespace) -> int:
     shown = best[:64]
     drawn = (code.draw([archive.genomes[i] for i in shown]) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     for cell, picture in zip(shown.tolist(), drawn):
-        results.picture("fooling", f"class-{cell:04d}.png", picture)
+        results.picture(
+            "fooling", f"class-{cell:04d}.png", picture, layer="output", unit=cell, target=f"class {cell}",
+            loss=-float(np.log(archive.fitness[cell])),
+            measures={"confidence": archive.fitness[cell], "generation": archive.born[cell]},
+        )  # fmt: skip
+    results.cells = [
+        CellRecord(cell, float(archive.fitness[cell]), int(archive.born[cell]), elites.stored(code, genome))
+        for cell, genome in enumerate(archive.genomes)
+    ]
+    results.parts = {"encoding": repr(code), "plan": asdict(plan), "optimiser": "MAP-Elites" if plan.breed else "none"}
     rows = [list(drawn[i : i + 8]) for i in range(0, len(drawn), 8)]
     results.picture("fooling-sheet", "sheet.png", contact_sheet(rows, side=112))
     every = max(1, len(archive.history) // 40)
@@ -101,7 +113,7 @@ def _evolve(args: argparse.Namespace) -> int:
         "classes": len(archive.fitness),
         "best": [{"class": c, "confidence": archive.fitness[c], "generation": archive.born[c]} for c in shown.tolist()],
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0
 
 
@@ -119,8 +131,13 @@ def _gradient(args: argparse.Namespace) -> int:
     stored = net.pixels.quantise(outcome.images)
     confidence = net.codes(stored, "output").softmax(1)[range(len(classes)), classes]
     drawn = list(net.pixels.to_uint8(outcome.images))
-    for number, picture in zip(classes, drawn):
-        results.picture("fooling", f"class-{number:04d}.png", picture)
+    results.parts = outcome.parts
+    for at, (number, picture) in enumerate(zip(classes, drawn)):
+        results.picture(
+            "fooling", f"class-{number:04d}.png", picture, layer="output", unit=number, target=f"class {number}",
+            loss=outcome.total[-1, at],
+            measures={"confidence": float(confidence[at]), "stopped": outcome.stopped[at]},
+        )  # fmt: skip
     rows = [drawn[i : i + 8] for i in range(0, len(drawn), 8)]
     results.picture("fooling-sheet", "sheet.png", contact_sheet(rows, side=112))
     seen = adversarial.predictions(net, stored).tolist()
@@ -131,7 +148,7 @@ def _gradient(args: argparse.Namespace) -> int:
         "median_confidence": confidence.median(),
         "fooled": sum(map(int.__eq__, seen, classes)) / len(classes),
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0
 
 
@@ -157,6 +174,7 @@ def _retrain(args: argparse.Namespace) -> int:
     )  # fmt: skip
     names = [f"round {r.number}" for r in rounds]
     results.picture("fooling-sheet", "sheet.png", contact_sheet([list(p) for p in pictures], names=names, side=64))
+    results.parts = {"encoding": args.encoding, "plan": asdict(plan), "rounds": args.rounds}
     results.facts |= {"encoding": args.encoding, "rounds": [asdict(r) for r in rounds]}
     results.finish(args)
     return 0

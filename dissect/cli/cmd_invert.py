@@ -85,7 +85,14 @@ def run(args: argparse.Namespace) -> int:
             pictures = net.pixels.to_uint8(found.images[i])
             row.append(pictures[best[i]])
             for r, picture in enumerate(pictures):
-                results.picture("inversion", f"{safe}/{i:03d}-{r}.png", picture)
+                at = i * args.restarts + r
+                results.picture(
+                    "inversion", f"{safe}/{i:03d}-{r}.png", picture, layer=layer, image=names[i], restart=r,
+                    loss=found.energy[-1, at],
+                    measures={"feature_error": found.feature_error[i, r], "image_error": found.image_error[i, r],
+                              "stopped": found.stopped[at]},
+                )  # fmt: skip
+        results.parts[layer] = found.parts
         restarts_rows.append(list(net.pixels.to_uint8(found.images[0])))
     results.picture("inversion-sheet", "sheet.png", contact_sheet(rows, columns, [n.rsplit(".", 1)[0] for n in names]))
     if args.restarts > 1:
@@ -106,5 +113,5 @@ def run(args: argparse.Namespace) -> int:
         "layers": summaries,
         "depth_rank_correlation": invert.rank_correlation(image_errors) if len(layers) > 1 else None,
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0

@@ -84,10 +84,18 @@ def run(args: argparse.Namespace) -> int:
     judged = maximize.judge(net, outcome.images, target, real, second, args.classes or [])
     pictures = net.pixels.to_uint8(outcome.images)
     rows = []
+    numbers = args.classes or args.unit
+    results.parts = outcome.parts
     for i, name in enumerate(target.names):
         row = list(pictures[i * args.restarts : (i + 1) * args.restarts])
         for r, picture in enumerate(row):
-            results.picture("maximum-impulse", f"{name.replace('/', '_').replace(' ', '-')}-{r}.png", picture)
+            at = i * args.restarts + r
+            results.picture(
+                "maximum-impulse", f"{name.replace('/', '_').replace(' ', '-')}-{r}.png", picture, layer=target.layer,
+                unit=numbers[i] if numbers else None, target=name, restart=r, loss=outcome.total[-1, at],
+                measures={key: value for key, value in asdict(judged[i]).items() if key != "name"}
+                | {"stopped": outcome.stopped[at]},
+            )  # fmt: skip
         rows.append(row)
     results.picture("maximum-sheet", "sheet.png", contact_sheet(rows, names=list(target.names), side=160))
     results.facts |= {
@@ -99,5 +107,5 @@ def run(args: argparse.Namespace) -> int:
         "stopped": outcome.stopped,
         "seconds": outcome.seconds,
     }
-    results.finish(args)
+    results.finish(args, net.weights_sha256)
     return 0

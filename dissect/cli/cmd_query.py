@@ -17,6 +17,7 @@ Ask the unit x concept table.
   dissect query units --facet category                   how many rows each category has
   dissect query concepts --category part --detectors     concepts that some unit detects
   dissect query images --layer layer4 --unit 12          its exemplars
+  dissect query syntheses --layer layer4 --unit 12       its maximum impulses and inversions
   dissect query diff before after                        concepts that came or went
   dissect query sql "SELECT concept, count(*) FROM v_best_label GROUP BY concept"
 """
@@ -37,7 +38,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    kinds = parser.add_subparsers(title="what", metavar="units|concepts|images|diff|sql", required=True)
+    kinds = parser.add_subparsers(title="what", metavar="units|concepts|images|syntheses|diff|sql", required=True)
 
     def add(
         name: str, handler: Callable[[argparse.Namespace], int], about: str, filters: type[Any] | None = None
@@ -60,6 +61,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     concepts.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
     images = add("images", run_images, "exemplars of units, or the images that were set aside", ImageFilter)
     images.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
+    made = add("syntheses", run_syntheses, "synthesised pictures: what they show, how good they are, their files")
+    made.add_argument("--run", metavar="RUN", help="those that belong to a dissection")
+    made.add_argument("--command", metavar="NAME", help="those of one command: invert, maximize, dream, fool …")
+    made.add_argument("--layer", metavar="L", help="those made at a layer")
+    made.add_argument("--unit", type=int, metavar="U", help="those of a unit or class, from 0")
+    made.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
     diff = add("diff", run_diff, "what two runs say differently")
     diff.add_argument("one", metavar="RUN")
     diff.add_argument("other", metavar="RUN")
@@ -132,6 +139,16 @@ def run_images(args: argparse.Namespace) -> int:
     with open_store(args) as store:
         columns, rows = image_rows(store, wanted)
         print_rows(args, columns, islice(rows, args.top))
+    return 0
+
+
+def run_syntheses(args: argparse.Namespace) -> int:
+    from dissect.store import syntheses
+
+    with open_store(args) as store:
+        rows = syntheses.rows(store, args.run, args.command, args.layer, args.unit)
+        shown = [name for name in syntheses.COLUMNS if name not in ("measures", "sha256")]
+        print_rows(args, syntheses.COLUMNS, islice(rows, args.top), shown=shown)
     return 0
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from dissect.inversion.engine import Watcher
     from dissect.inversion.network import Network
+    from dissect.store.syntheses import CellRecord
 
 RANGES = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
@@ -67,7 +68,7 @@ def add_network(parser: argparse.ArgumentParser) -> None:
 
 def add_output(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("--out", metavar="DIR", help=f"folder of results (default: WORKSPACE/inversion/{name}-…)")
-    parser.add_argument("--run", metavar="RUN", help="name of the dissection that the results belong to; it is noted")
+    parser.add_argument("--run", metavar="RUN", help="dissection that the results belong to (its name or id)")
     parser.add_argument("--json", action="store_true", help="one JSON object on the last line of stdout")
     add_workspace(parser)
 
@@ -111,6 +112,7 @@ def open_network(
     if side < 1:
         raise SpecError(f"--input-size {side}: expected a positive number of pixels")
     found = Network(model.module.to(device), InputRange.of(preprocessing), (side, side), model.source)
+    found.weights_sha256 = model.weights_sha256
     found.identity = [model.source, model.weights_sha256, preprocessing.mean, preprocessing.std, side]
     return found
 
@@ -149,40 +151,69 @@ class Results:
     folder: Path
     command: str
     facts: dict[str, Any]
-    files: list[dict[str, str]] = field(default_factory=list)
+    id: str
+    run_id: str | None = None
+    files: list[dict[str, Any]] = field(default_factory=list)
+    parts: dict[str, Any] = field(default_factory=dict)
+    cells: "list[CellRecord]" = field(default_factory=list)
 
     @classmethod
     def at(cls, args: argparse.Namespace, command: str, identity: object) -> "Results":
+        """The folder of a result; the same `identity` is the same result. Raises SpecError for an unknown --run."""
+        from dissect.cli.common import open_store
         from dissect.inversion.engine import fingerprint
 
-        folder = (
-            Path(args.out)
-            if args.out
-            else Path(args.workspace) / "inversion" / f"{command}-{fingerprint(identity)[:10]}"
-        )
-        return cls(folder, command, {"command": command, "run": args.run, "model": args.model})
+        known = fingerprint([command, identity])
+        folder = Path(args.out) if args.out else Path(args.workspace) / "inversion" / f"{command}-{known[:10]}"
+        run_id = None
+        if args.run:
+            with open_store(args) as store:
+                run_id = store.get_run(args.run).id
+        return cls(folder, command, {"command": command, "run": args.run, "model": args.model}, known, run_id)
 
-    def picture(self, kind: str, name: str, image: Any) -> None:
-        """uint8 [h, w, C] as a PNG of the folder."""
+    def picture(self, kind: str, name: str, drawn: Any, **about: Any) -> None:
+        """uint8 [h, w, C] as a PNG of the folder; `about` sets fields of its PictureRecord."""
         from dissect.inversion.sheet import write_png
 
-        self.note(kind, name, write_png(self.folder / name, image))
+        self.note(kind, name, write_png(self.folder / name, drawn), **about)
 
     def text(self, kind: str, name: str, text: str) -> None:
         from dissect.inversion.sheet import write_bytes
 
         self.note(kind, name, write_bytes(self.folder / name, text.encode()))
 
-    def note(self, kind: str, name: str, sha256: str) -> None:
-        self.files.append({"kind": kind, "path": name, "sha256": sha256})
+    def note(self, kind: str, name: str, sha256: str, **about: Any) -> None:
+        self.files.append({"kind": kind, "path": name, "sha256": sha256} | plain(about))
 
-    def finish(self, args: argparse.Namespace) -> None:
-        """Write results.json and, with --json, the same object as the last line of stdout."""
-        self.facts |= {"out": str(self.folder), "files": self.files}
-        self.text("results", "results.json", json.dumps(plain(self.facts), indent=1, allow_nan=False) + "\n")
+    def finish(self, args: argparse.Namespace, weights_sha256: str | None = None) -> None:
+        """Write results.json, the rows of the database and the gallery; with --json the same object on stdout."""
+        listed = {"synthesis": self.id, "out": str(self.folder), "parts": self.parts, "files": list(self.files)}
+        told = plain(self.facts | listed)
+        self.text("results", "results.json", json.dumps(told, indent=1, allow_nan=False) + "\n")
+        self._record(args, weights_sha256)
         print(f"results in {self.folder}", file=sys.stderr)
         if args.json:
-            print(json.dumps(plain(self.facts), allow_nan=False))
+            print(json.dumps(plain(self.facts | listed | {"files": self.files}), allow_nan=False))
+
+    def _record(self, args: argparse.Namespace, weights_sha256: str | None) -> None:
+        from dissect.cli.common import open_store
+        from dissect.publish import publish_gallery
+        from dissect.store import syntheses
+
+        record = syntheses.SynthesisRecord(
+            self.id, self.command, args.model or self.facts["model"], args.seed, plain(self.parts),
+            {key: value for key, value in plain(self.facts).items() if key != "files"},
+            str(_inside(self.folder, Path(args.workspace))), self.run_id, weights_sha256,
+        )  # fmt: skip
+        with open_store(args, readonly=False) as store:
+            syntheses.save(store, record, [syntheses.PictureRecord(**file) for file in self.files], self.cells)
+            print(f"gallery: {publish_gallery(store)}", file=sys.stderr)
+
+
+def _inside(folder: Path, workspace: Path) -> Path:
+    """Relative to the workspace where it lies in it, so that both can be moved together."""
+    folder, workspace = folder.resolve(), workspace.resolve()
+    return folder.relative_to(workspace) if folder.is_relative_to(workspace) else folder
 
 
 def plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ Each child competes in every cell with the confidence that the network has in th
 (seed, generation) alone, so an archive that was killed resumes to the same bits.
 """
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +158,19 @@ def compete(archive: Archive[Genome], scores: np.ndarray, children: Sequence[Gen
         archive.genomes[cell] = children[best[cell]]
         archive.born[cell] = archive.generation
     return won
+
+
+def stored(encoding: Encoding[Genome], genome: Genome) -> bytes:
+    """One genome as the bytes of an npz file, for a database; the same genome gives the same bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **encoding.pack([genome]))
+    return buffer.getvalue()
+
+
+def restored(encoding: Encoding[Genome], data: bytes) -> Genome:
+    """The genome that `stored` wrote."""
+    with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+        return encoding.unpack(dict(arrays))[0]
 
 
 def _save(path: Path, archive: Archive[Genome], encoding: Encoding[Genome], identity: str) -> None:

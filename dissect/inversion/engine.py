@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, is_dataclass
 from functools import partial
 from pathlib import Path
 
@@ -87,13 +87,15 @@ Watcher = Callable[[Glance], None]
 
 @dataclass
 class Outcome:
-    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors); stopped: reason or None."""
+    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors); stopped: reason or None;
+    parts: the task in words."""
 
     images: Tensor
     energy: np.ndarray
     total: np.ndarray
     stopped: list[str | None]
     seconds: float
+    parts: dict[str, object]
     resumed_at: int = 0
 
 
@@ -105,10 +107,11 @@ class _State:
     factor: Tensor
     strikes: Tensor
     flat: Tensor
+    # [steps, B], written in place: small tensors kept between the large ones of every step tear the heap to pieces.
+    energy: Tensor
+    total: Tensor
     step: int = 0
     since_reset: int = 0
-    energy: list[Tensor] = field(default_factory=list)
-    total: list[Tensor] = field(default_factory=list)
 
 
 def fingerprint(spec: object) -> str:
@@ -126,6 +129,8 @@ def _start(task: Task) -> _State:
         torch.ones(count, device=device),
         torch.zeros(count, dtype=torch.int64, device=device),
         torch.zeros(count, dtype=torch.int64, device=device),
+        torch.zeros(task.steps, count, dtype=variables[0].dtype, device=device),
+        torch.zeros(task.steps, count, dtype=variables[0].dtype, device=device),
     )
 
 
@@ -134,7 +139,7 @@ def _save(path: Path, state: _State, identity: str) -> None:
     arrays |= {f"memory{i}": x for i, x in enumerate(state.memory)}
     arrays |= {f"previous{i}": x for i, x in enumerate(state.previous)}
     arrays |= {"factor": state.factor, "strikes": state.strikes, "flat": state.flat}
-    arrays |= {"energy": torch.stack(state.energy), "total": torch.stack(state.total)} if state.energy else {}
+    arrays |= {"energy": state.energy[: state.step], "total": state.total[: state.step]}
     meta: dict[str, object] = {"identity": identity, "step": state.step, "since_reset": state.since_reset}
     checkpoint.save(path, checkpoint.State(meta, {name: x.cpu().numpy() for name, x in arrays.items()}))
 
@@ -153,6 +158,8 @@ def _load(path: Path, fresh: _State, identity: str) -> _State:
     def one(name: str) -> Tensor:
         return torch.from_numpy(saved.arrays[name]).to(device)
 
+    step = int(saved.meta["step"])
+    fresh.energy[:step], fresh.total[:step] = one("energy"), one("total")
     return _State(
         read("variable", len(fresh.variables)),
         read("memory", len(fresh.memory)),
@@ -160,10 +167,10 @@ def _load(path: Path, fresh: _State, identity: str) -> _State:
         one("factor"),
         one("strikes"),
         one("flat"),
-        int(saved.meta["step"]),
+        fresh.energy,
+        fresh.total,
+        step,
         int(saved.meta["since_reset"]),
-        list(one("energy")) if "energy" in saved.arrays else [],
-        list(one("total")) if "total" in saved.arrays else [],
     )
 
 
@@ -217,10 +224,41 @@ def _step(task: Task, state: _State) -> None:
         # Memory is slot-major: every slot holds one tensor a variable.
         state.memory = _choose(good, memory, _choose(back, kept, state.memory))
         state.variables, state.previous = _choose(good, moved, idle), _choose(good, variables, state.previous)
-    state.energy.append(energy.detach())
-    state.total.append(total.detach())
+    state.energy[state.step], state.total[state.step] = energy.detach(), total.detach()
     state.step += 1
     state.since_reset += 1
+
+
+def described(task: Task) -> dict[str, object]:
+    """The parts of a task by name with their settings, tensors left out: what a database can say of it."""
+    return {
+        "objective": _named(task.objective),
+        "image": _named(task.image),
+        "priors": [{"weight": float(weight), **_named(prior)} for weight, prior in task.priors],
+        "phases": [
+            {
+                "steps": phase.steps,
+                "rate": phase.rate,
+                "end": phase.end,
+                "transforms": [_named(part) for part in phase.transforms],
+                "constraints": [_named(part) for part in phase.constraints],
+            }
+            for phase in task.phases
+        ],
+        "optimiser": _named(task.optimiser),
+    }
+
+
+def _named(part: object) -> dict[str, object]:
+    found: dict[str, object] = {"kind": type(part).__name__}
+    for name, value in vars(part).items() if hasattr(part, "__dict__") else ():
+        if isinstance(value, bool | int | float | str):
+            found[name] = value
+        elif isinstance(value, tuple) and all(isinstance(one, bool | int | float | str) for one in value):
+            found[name] = list(value)
+        elif is_dataclass(value):
+            found[name] = _named(value)
+    return found
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:
@@ -233,6 +271,7 @@ def joined(outcomes: Sequence[Outcome]) -> Outcome:
         np.concatenate([one.total for one in outcomes], 1),
         [reason for one in outcomes for reason in one.stopped],
         sum(one.seconds for one in outcomes),
+        outcomes[0].parts,
         min(one.resumed_at for one in outcomes),
     )
 
@@ -289,9 +328,8 @@ def run(
                 _save(state_file, state, known)
             raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
         if watch is not None:
-            watch(Glance(state.step, task.steps, partial(_render, task, state), state.total[-1]))
-    energy, total = (
-        torch.stack(kept).cpu().numpy() if kept else np.zeros((0, len(task.seeds)), np.float32)
-        for kept in (state.energy, state.total)
-    )
-    return Outcome(_render(task, state), energy, total, _reasons(state), time.monotonic() - began, resumed_at)
+            watch(Glance(state.step, task.steps, partial(_render, task, state), state.total[state.step - 1]))
+    return Outcome(
+        _render(task, state), state.energy.cpu().numpy(), state.total.cpu().numpy(), _reasons(state),
+        time.monotonic() - began, described(task), resumed_at,
+    )  # fmt: skip

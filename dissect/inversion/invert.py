@@ -99,6 +99,7 @@ class Inversion:
     stopped: list[str | None]
     seconds: float
     steps: int
+    parts: dict[str, object]
 
     def summary(self) -> dict[str, Any]:
         """Both conventions, each under its name; the half-widths are 1.96 standard errors over the images."""
@@ -320,6 +321,7 @@ def invert(
         outcome.stopped,
         outcome.seconds,
         len(outcome.total),
+        outcome.parts,
     )
 
 

@@ -63,6 +63,7 @@ class Network:
         self._named = {key: value for key, value in module.named_modules() if key}
         self._named.setdefault(OUTPUT, module)
         self.identity: object = name  # what a state file of this network is told apart by
+        self.weights_sha256: str | None = None  # of the file that the weights came from
         self._calls: dict[str, int] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._order: list[str] = []

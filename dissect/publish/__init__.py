@@ -7,6 +7,7 @@ hand. Nothing that differs between two equal runs (times, folders) reaches a pag
 from dissect.publish.comparison import compare_page, publish_compare, publish_comparison
 from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
+from dissect.publish.gallery import publish_gallery
 from dissect.publish.layer import BEST
 from dissect.publish.pictures import DataImages
 from dissect.publish.run import publish_run, report_folder, run_page
@@ -21,6 +22,7 @@ __all__ = [
     "publish_compare",
     "publish_comparison",
     "publish_curve",
+    "publish_gallery",
     "publish_run",
     "publish_workspace",
     "report_folder",

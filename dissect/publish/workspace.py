@@ -9,7 +9,7 @@ import numpy as np
 import reports
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
-from dissect.store import Store
+from dissect.store import Store, syntheses
 from dissect.store.records import FINISHED
 from reports import pages
 
@@ -56,7 +56,12 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
         pages.Listed(_title(path), f"{path.parent.name}/index.html")
         for path in sorted(folder.glob("compare-*/index.html"))
     )
-    return reports.write_workspace(pages.WorkspacePage(title, tuple(listed), sightings, comparisons), folder)
+    shown = folder / "_gallery" / "index.html"
+    made = reports.plural(len(syntheses.every(store)), "synthesis", "syntheses")
+    gallery = pages.Listed("Synthesised pictures", "_gallery/index.html", made)
+    return reports.write_workspace(
+        pages.WorkspacePage(title, tuple(listed), sightings, comparisons, gallery if shown.is_file() else None), folder
+    )
 
 
 def _title(page: Path) -> str:

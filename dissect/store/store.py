@@ -106,7 +106,7 @@ class Store:
         Raises SpecError where the name is bad or belongs to another run.
         """
         self._check_name(run)
-        with self._writing() as connection:
+        with self.writing() as connection:
             if run.name is not None:
                 owner = connection.execute(select(tables.runs.c.id).where(tables.runs.c.name == run.name)).scalar()
                 if owner not in (None, run.id):
@@ -149,7 +149,7 @@ class Store:
             check_layer(layer, numbers, len(categories))
         values = {key: _stored(key, value) for key, value in facts.items()}
         values |= {"state": state, "finished_at": migrate.now(), "error": None}
-        with self._writing() as connection:
+        with self.writing() as connection:
             found = connection.execute(select(tables.runs.c.id).where(tables.runs.c.id == run_id)).scalar()
             if found is None:
                 raise SpecError(f"run {run_id!r} was never begun in {self.where}")
@@ -165,14 +165,14 @@ class Store:
 
     def fail_run(self, run_id: str, error: str) -> None:
         """Note why a running run ended. A finished run stays as it is."""
-        with self._writing() as connection:
+        with self.writing() as connection:
             mine = (tables.runs.c.id == run_id) & tables.runs.c.state.in_(("running", "failed"))
             connection.execute(update(tables.runs).where(mine).values(state="failed", error=error))
 
     def delete_run(self, id_or_name: str) -> RunRecord:
         """Remove a run and all its rows; files in the workspace stay. Raises SpecError for an unknown run."""
         run = self.get_run(id_or_name)
-        with self._writing() as connection:
+        with self.writing() as connection:
             _clear(connection, run.id)
             connection.execute(delete(tables.runs).where(tables.runs.c.id == run.id))
         return run
@@ -295,7 +295,7 @@ class Store:
     # Inside.
 
     @contextmanager
-    def _writing(self) -> Iterator[Connection]:
+    def writing(self) -> Iterator[Connection]:
         """One transaction: all of it or nothing."""
         if self.readonly:
             raise DissectError(f"database {self.where} was opened for reading")

@@ -163,7 +163,7 @@ CREATE TABLE migrations (
  STRICT
 
 ;
-INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T06:55:14Z');
+INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T07:09:45Z');
 CREATE TABLE runs (
 	id TEXT NOT NULL, 
 	name TEXT, 
@@ -194,8 +194,8 @@ CREATE TABLE runs (
  STRICT
 
 ;
-INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T06:55:14Z','2026-11-23T06:55:14Z',NULL);
-INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T06:55:14Z',NULL,'power cut');
+INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:09:45Z','2026-11-23T07:09:45Z',NULL);
+INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:09:45Z',NULL,'power cut');
 CREATE TABLE scores (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -289,6 +289,56 @@ INSERT INTO "sqlite_stat1" VALUES('scores','scores','1500000 300000 24 1');
 INSERT INTO "sqlite_stat1" VALUES('scores','scores_by_concept','1500000 300000 1200 1');
 INSERT INTO "sqlite_stat1" VALUES('scores','scores_by_iou','1500000 300000 4 2 1');
 INSERT INTO "sqlite_stat1" VALUES('exemplars','exemplars','2000000 400000 10 1');
+CREATE TABLE syntheses (
+	id TEXT NOT NULL, 
+	command TEXT NOT NULL, 
+	run_id TEXT, 
+	model TEXT NOT NULL, 
+	weights_sha256 TEXT, 
+	seed INTEGER NOT NULL, 
+	parts TEXT NOT NULL, 
+	facts TEXT NOT NULL, 
+	folder TEXT NOT NULL, 
+	created_at TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE SET NULL
+)
+ STRICT
+
+;
+CREATE TABLE synthesis_cells (
+	synthesis_id TEXT NOT NULL, 
+	cell INTEGER NOT NULL, 
+	fitness REAL NOT NULL, 
+	generation INTEGER NOT NULL, 
+	genome BLOB NOT NULL, 
+	PRIMARY KEY (synthesis_id, cell), 
+	FOREIGN KEY(synthesis_id) REFERENCES syntheses (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
+CREATE TABLE synthesis_pictures (
+	synthesis_id TEXT NOT NULL, 
+	path TEXT NOT NULL, 
+	position INTEGER NOT NULL, 
+	kind TEXT NOT NULL, 
+	sha256 TEXT NOT NULL, 
+	layer TEXT, 
+	unit INTEGER, 
+	target TEXT, 
+	image TEXT, 
+	restart INTEGER, 
+	loss REAL, 
+	measures TEXT NOT NULL, 
+	PRIMARY KEY (synthesis_id, path), 
+	FOREIGN KEY(synthesis_id) REFERENCES syntheses (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
 CREATE TABLE unit_areas (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -413,10 +463,12 @@ INSERT INTO "units" VALUES(2,5,NULL,0.0,NULL,NULL,NULL,0,0,5,503,NULL,0.0,NULL,N
 CREATE UNIQUE INDEX layers_by_name ON layers (run_id, name);
 CREATE UNIQUE INDEX layers_by_position ON layers (run_id, position);
 CREATE INDEX concepts_by_name ON concepts (run_id, name);
+CREATE INDEX syntheses_by_run ON syntheses (run_id);
 CREATE INDEX units_by_label ON units (layer_id, label, iou);
 CREATE INDEX units_by_iou ON units (layer_id, iou DESC, unit);
-CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
 CREATE UNIQUE INDEX scores_by_concept ON scores (layer_id, concept, concept_rank);
+CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
+CREATE INDEX synthesis_pictures_by_unit ON synthesis_pictures (layer, unit);
 CREATE VIEW v_units AS 
 SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
        u.iou AS iou, COALESCE(s.intersection, 0) AS intersection, COALESCE(s.unit_area, 0) AS unit_area,
