@@ -41,13 +41,23 @@ def hues(categories: tuple[str, ...]) -> dict[str, int]:
 
 @functools.cache
 def static(name: str) -> bytes:
-    """A static file as it goes into a report: the script without indentation, comment lines and some line ends."""
+    """A static file as it goes into a report: the script without indentation, comments, and what space it can spare."""
     content = (HERE / "static" / name).read_bytes()
     if name.endswith(".js"):
-        lines = (line.strip() for line in content.decode("utf-8").splitlines())
-        kept = "".join(f"{line}\n" for line in lines if line and not line.startswith("//"))
+        lines = (
+            re.sub(r"(?:^|(?<=[{;,]))\s*// .*$", "", line.strip()) for line in content.decode("utf-8").splitlines()
+        )
+        kept = "".join(f"{_squeezed(line)}\n" for line in lines if line)
         content = re.sub(r"(?<=[,;{(\[])\n", "", kept.replace("{ ", "{").replace(" }", "}")).encode("utf-8")
     return content
+
+
+def _squeezed(line: str) -> str:
+    """A line of script without the spaces around operators; one with a template is left as it is: it holds text."""
+    if "`" in line:
+        return line
+    parts = re.split(r'("(?:[^"\\]|\\.)*")', line)
+    return "".join(part if k % 2 else re.sub(r"\s*([=?:,&|<>])\s*", r"\1", part) for k, part in enumerate(parts))
 
 
 @functools.cache

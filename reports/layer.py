@@ -169,7 +169,7 @@ def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[An
     follows = np.where((i > 0) & (union > 0) & (concept >= 0), i / np.maximum(union, 1), 0.0)
     if not np.array_equal(follows, u.iou):
         out["iou"] = data.finites(u.iou)
-    for name in ("low", "high", "null", "q"):
+    for name in ("low", "high", "null", "p", "q", "stability"):
         column = getattr(u, name)
         if column is not None:
             out[name] = data.finites(column)
@@ -278,6 +278,7 @@ def plain_card(
     told = why(
         record, concept, int(u.intersection[unit]), int(u.unit_area[unit]), iou, float(u.threshold[unit]),
         flags(layer, unit), concepts, interval, float(u.q[unit]) if u.q is not None else None,
+        float(u.stability[unit]) if u.stability is not None else None,
     )  # fmt: skip
     alt = f"Unit {unit}, {told.label}, IoU {text.iou(iou, 2)}: top images"
     strip = sheets.strip(unit, layer.count, record, alt)

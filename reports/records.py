@@ -46,7 +46,7 @@ def records(
             "k": min(len(card.exemplars), thumbs) if shown else 0,
         }
         if card.histogram is not None:
-            record["h"] = [[finite(v) for v in card.histogram.edges], list(card.histogram.counts)]
+            record["h"] = [[float(f"{v:.6g}") for v in card.histogram.edges], list(card.histogram.counts)]
         any_picture = any_picture or bool(shown)
         out.append(record)
     return out, pixels if any_picture else None
@@ -147,6 +147,7 @@ def why(
     concepts: dict[int, Concept],
     interval: tuple[float, float] | None = None,
     q: float | None = None,
+    stability: float | None = None,
 ) -> Why:
     """What a plain card says."""
     notes = list(flags)
@@ -156,8 +157,12 @@ def why(
     limit = f"T = {text.number(threshold)}" if math.isfinite(threshold) else "no threshold"
     if concept is None:
         return Why("no label", f"IoU 0; {limit}.", "", "; ".join(notes))
-    extra = f", 95 % interval {text.iou(interval[0])} to {text.iou(interval[1])}" if interval else ""
-    extra += f", q = {text.number(q)}" if q is not None else ""
+    extra = ""
+    if interval and math.isfinite(interval[0]) and math.isfinite(interval[1]):
+        extra += f", 95 % interval {text.iou(interval[0])} to {text.iou(interval[1])}"
+    if stability is not None and math.isfinite(stability):
+        extra += f", the best label in {text.percent(stability)} of redrawn image sets"
+    extra += f", q = {text.number(q)}" if q is not None and math.isfinite(q) else ""
     numbers = (
         f"{concept.category}, IoU {text.iou(iou)} = {equation(intersection, unit_area, concept.area)}{extra}; {limit}."
     )

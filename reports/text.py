@@ -26,6 +26,14 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def percent(share: float) -> str:
+    """0.973 -> '97 %'; never 0 % or 100 % for what is neither."""
+    whole = round(100 * share)
+    if whole == 100 and share < 1:
+        return "over 99 %"
+    return "under 1 %" if whole == 0 and share > 0 else f"{whole} %"
+
+
 def plural(count: int, one: str, many: str | None = None) -> str:
     """'1 unit', '2 units'."""
     return f"{integer(count)} {one if count == 1 else many or one + 's'}"

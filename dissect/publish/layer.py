@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from dissect.errors import DissectError
+from dissect.publish.histogram import StoredHistogram
 from dissect.store import ConceptRecord, ExemplarTable, RunRecord, Store, StoredLayer, UnitTable
 from reports import pages
 
@@ -28,6 +29,7 @@ class LayerTables:
     areas: np.ndarray
     primary: Mapping[int, int]
     concept_area: np.ndarray
+    histogram: StoredHistogram | None
 
     def cards(self, first: int, stop: int) -> list[pages.UnitCard]:
         """Cards of the units first <= u < stop."""
@@ -37,7 +39,11 @@ class LayerTables:
         by_category = self._by_category(first, stop)
         return [
             pages.UnitCard(
-                u, self._scores(starts[k], ends[k]), by_category[k], self._exemplars(u, int(seen[k]), int(gone[k]))
+                u,
+                self._scores(starts[k], ends[k]),
+                by_category[k],
+                self._exemplars(u, int(seen[k]), int(gone[k])),
+                self.histogram.of(u) if self.histogram is not None else None,
             )
             for k, u in enumerate(range(first, stop))
         ]
@@ -106,9 +112,17 @@ class LayerTables:
         i, a = np.zeros(len(label), np.int64), np.zeros(len(label), np.int64)
         mine = s.concept == label[s.unit] if len(s.unit) else np.zeros(0, bool)
         i[s.unit[mine]], a[s.unit[mine]] = s.intersection[mine], s.unit_area[mine]
+
+        def of_label(column: np.ndarray | None) -> np.ndarray | None:
+            out = np.full(len(label), np.nan)
+            if column is not None:
+                out[s.unit[mine]] = column[mine]
+            return _given(out)
+
         return pages.UnitColumns(
             label, i, a, np.asarray(u.iou, np.float64), np.asarray(u.threshold, np.float64), np.asarray(u.dead, bool),
-            np.asarray(u.saturated, bool), np.asarray(u.nonfinite, np.int64),
+            np.asarray(u.saturated, bool), np.asarray(u.nonfinite, np.int64), low=of_label(s.iou_low),
+            high=of_label(s.iou_high), p=_given(u.p_value), q=_given(u.q_value), stability=_given(u.stability),
         )  # fmt: skip
 
     def digest(self, seen: str) -> str:
@@ -117,9 +131,12 @@ class LayerTables:
         for table in (self.units, self.scores, self.exemplars):
             for name, column in vars(table).items():
                 out.update(name.encode())
-                out.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
+                if column is not None:
+                    out.update(repr(column.tolist()).encode() if column.dtype == object else column.tobytes())
         if self.maps is not None:
             out.update(np.ascontiguousarray(self.maps).data)
+        if self.histogram is not None:
+            out.update(np.ascontiguousarray(self.histogram.counts).data)
         return out.hexdigest()
 
 
@@ -137,7 +154,13 @@ def read_layer(store: Store, record: RunRecord, layer: StoredLayer, known: Seque
     return LayerTables(
         layer, units, store.scores(layer), store.exemplars(layer), maps, counts, store.unit_areas(layer),
         {c.number: c.category for c in known}, area,
+        StoredHistogram.open(*store.workspace.histogram_files(record.id, layer.position), len(units.threshold)),
     )  # fmt: skip
+
+
+def _given(column: np.ndarray | None) -> np.ndarray | None:
+    """A column that says something about at least one unit, else None."""
+    return None if column is None or np.isnan(column).all() else np.asarray(column, np.float64)
 
 
 def _maps(path: Path, layer: StoredLayer, units: UnitTable) -> np.ndarray | None:

@@ -51,6 +51,7 @@
   const num = (v) => v === null || v === undefined ? "n/a" : String(+v.toPrecision(4));
   const f4 = (v) => v.toFixed(4);
   const many = (n, one) => `${int(n)} ${one}${n === 1 ? "" : "s"}`;
+  const percent = (v) => { const n = Math.round(100 * v); return n === 100 && v < 1 ? "over 99 %" : n === 0 && v > 0 ? "under 1 %" : n + " %"; };
   const clip = (s) => s.length > 17 ? s.slice(0, 16) + "…" : s;
   const pad = (n) => String(n).padStart(5, "0");
   const ratio = (i, a, g) => i && a + g - i ? i / (a + g - i) : 0;
@@ -312,6 +313,8 @@
       parts.push(el("p.lead", {}, [`${C.category[s]}, IoU ${f4(iou[u])}, ${passes(u) ? "above" : "not above"} the cut of ${num(cut)}. `,
         el("a", { href: "#concept=" + C.number[s], text: "All units with this label" }), "."]));
       if (given("low", u)) parts.push(el("p", { text: `95 % interval ${f4(cols.low[u])} to ${f4(cols.high[u])}.${near ? " Near tie: the second concept lies inside it." : ""}` }));
+      if (given("stability", u)) parts.push(el("p", { text: `With the images drawn anew, this label stays the best in ${percent(cols.stability[u])} of the draws.` }));
+      if (given("q", u) && !given("null", u)) parts.push(el("p", { text: `Against the baseline: ${given("p", u) ? `p = ${num(cols.p[u])}, ` : ""}q = ${num(cols.q[u])}.` }));
       if (given("null", u)) parts.push(el("p", { text: `By chance: IoU ${f4(cols.null[u])}${given("q", u) ? "; q = " + num(cols.q[u]) : ""}.` }));
     }
     parts.push(gallery(u, r));
@@ -342,13 +345,17 @@
       svg("rect", { class: "bar " + hue(s), x, y: 28, width: 600 - x, height: 12 }), svg("text.right", { x: 600, y: 52, text: "concept G" }),
       svg("path.at", { d: `M${x } 12V42M${a * w} 12V42` })]);
   }
-  function histogram([edges, counts], t) {
-    const lo = edges[0], hi = edges[edges.length - 1], top = Math.max(...counts.map(Math.log1p)) || 1, X = (v) => 10 + 580 * (v - lo) / (hi - lo || 1);
-    const mark = (x, y, text, cls) => svg("text", { x, y, text, class: cls });
-    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg.overlap", { viewBox: "0 0 600 110", role: "img", "aria-label": `Histogram of the activations, logarithmic, threshold at ${num(t) }` }, [
-      ...counts.map((c, k) => svg("rect", { class: "bar h6", x: X(edges[k]), y: 90 - 80 * Math.log1p(c) / top, width: Math.max(X(edges[k + 1]) - X(edges[k]) - 1, 0.5), height: 80 * Math.log1p(c) / top })),
-      t !== null && svg("path.at", { d: `M${X(t) } 4V92` }), t !== null && mark(X(t) + 4, 14, "T " + num(t)), mark(10, 106, num(lo)), mark(590, 106, num(hi), "right")]),
-      el("details", {}, [el("summary", { text: "Table of this figure" }), el("table", {}, [el("tbody", {}, counts.map((c, k) => el("tr", {}, [el("th", { scope: "row", text: `${num(edges[k])} to ${num(edges[k + 1])}` }), td(int(c), 1)])))])])]);
+  function histogram([edges, counts], t) { // the bins are as they were counted, four an octave: an axis of equal ratios
+    const n = counts.length, top = Math.max(...counts.map(Math.log1p)) || 1, w = 580 / n, last = edges[n];
+    const X = (v) => { const k = Math.max(edges.findIndex((e) => e > v), 1); return v >= last ? 590 : 10 + w * (k - 1 + Math.max((v - edges[k - 1]) / (edges[k] - edges[k - 1]), 0)); };
+    const mark = (x, text, cls, y = 108) => svg("text", { x, y, text, class: cls }), step = Math.max(Math.ceil(n / 8), 1), ticks = edges.map((e, k) => k).filter((k) => k % step === 0 && n - k >= step || k === n);
+    const range = (k) => `${num(edges[k])} to ${num(edges[k + 1])}`;
+    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg.overlap.hist", { viewBox: "0 0 600 112", role: "img", "aria-label": `Histogram of the activations, logarithmic counts, threshold at ${num(t) }; the table below has the numbers` }, [
+      ...counts.map((c, k) => svg("rect", { class: "bar " + (t !== null && edges[k] >= t ? "over" : "h6"), x: 10 + w * k, y: 92 - 78 * Math.log1p(c) / top, width: Math.max(w - 1, 0.5), height: 78 * Math.log1p(c) / top }, [svg("title", { text: `${range(k)}: ${int(c)}` })])),
+      svg("path.axis", { d: "M10 92.5H590" }), ...ticks.map((k) => mark(10 + w * k, num(edges[k]), "mid")),
+      t !== null && svg("path.at", { d: `M${X(t) } 4V92` }), t !== null && mark(X(t) + (X(t) > 520 ? -4 : 4), "T " + num(t), X(t) > 520 ? "right" : null, 12)]),
+      el("p.quiet", { text: "Bins are a quarter of an octave wide, heights logarithmic; what is close to zero shares one bin." }),
+      el("details", {}, [el("summary", { text: "Table of this figure" }), el("table", {}, [el("thead", {}, [el("tr", {}, [el("th", { scope: "col", text: "Activation" }), el("th.n", { scope: "col", text: "Count" })])]), el("tbody", {}, counts.map((c, k) => el("tr", {}, [el("th", { scope: "row", text: range(k) }), td(int(c), 1)])))])])]);
   }
   function gallery(u, r) {
     if (!r.e.length) return el("p.absent", { text: "No top images." });
@@ -421,10 +428,10 @@
     pool.forEach((node, k) => { if (details.has(rows[k])) strip(node.lastChild, rows[k]); });
     if (open >= 0) show(open); else write();
   }
-  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite".split(",");
+  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite,iou_low,iou_high,stability,p_value,q_value".split(",");
   const listed = () => Array.from(rows, (u) => { // as `dissect query units` gives it
     const s = label[u], f = cols.flags[u], name = meta.run === meta.id ? null : meta.run;
-    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? cols.nonfinite[u] : 0];
+    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? +(cols.nonfinite[u] > 0) : 0, ...["low", "high", "stability", "p", "q"].map((c) => given(c, u) ? cols[c][u] : null)];
   });
   function csv() {
     const quote = (v) => v === null ? "" : /[",\r\n]/.test(v) ? `"${String(v).replace(/"/g, '""')}"` : v;
