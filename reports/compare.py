@@ -75,6 +75,8 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
     same_run = len({column.run for column in page_.columns}) == 1
     sets = []
     patterns = sorted({r["where"] for r in rows}, key=lambda w: (-len(w), w))
+    if len(sides) > GROUPED:  # too many to tell apart: what all have, and what only one has
+        patterns = [w for w in patterns if len(w) in (1, len(sides))]
     for pattern in patterns:
         mine = [r["name"] for r in rows if r["where"] == pattern]
         sets.append({"title": "Both" if len(sides) == 2 and len(pattern) == 2 else

@@ -13,11 +13,6 @@ from dissect.bases.basis import MAX_DIRECTIONS, Basis
 from dissect.bases.rotation import power, random_directions, random_rotation
 from dissect.errors import SpecError
 
-HELP = (
-    "see the layer along other directions than its units: rotate[:seed=N,alpha=X] (random rotation Q, as Q^X; default "
-    "seed=0,alpha=1), random[:seed=N,directions=D] (random unit vectors; default as many as units), or a file of "
-    "directions, .npy or .safetensors, a matrix [D, U]"
-)
 _LARGEST_SEED = (1 << 32) - 1
 
 

@@ -13,7 +13,7 @@ from dissect.errors import SpecError
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
 from dissect.publish.workspace import publish_workspace
-from dissect.store import Store
+from dissect.store import RunRecord, Store
 from reports import pages
 
 
@@ -26,7 +26,7 @@ def compare_page(store: Store, found: comparison.Comparison, title: str | None =
             run=side.run.title, model=unfoldered(side.run.model or side.run.source), layer=side.layer.name,
             convention=side.run.convention, data=first.run.data_fingerprint, cut=side.layer.cut,
             units=side.layer.units, concept=side.label, iou=np.asarray(side.units.iou, np.float64),
-            link=f"../{report_folder(store, side.run).name}/index.html", same_units=id(side) in by_number,
+            link=_report(store, side.run), same_units=id(side) in by_number,
             interval=side.intervals,
         )
         for side in found.sides
@@ -39,8 +39,15 @@ def compare_page(store: Store, found: comparison.Comparison, title: str | None =
         if m.correlation is not None
     )
     concepts = tuple(pages.Concept(at, name, category, 0) for at, (name, category) in enumerate(found.concepts))
-    named = title or " and ".join(dict.fromkeys(column.run for column in columns))
+    runs = list(dict.fromkeys(column.run for column in columns))
+    named = title or (" and ".join(runs) if len(runs) > 1 else f"{runs[0]}, layer by layer")
     return pages.ComparePage(named, concepts, found.categories, columns, matches, found.notes)
+
+
+def _report(store: Store, run: RunRecord) -> str | None:
+    """Link from the page to the report of a run; None where there is none."""
+    folder = report_folder(store, run)
+    return f"../{folder.name}/index.html" if (folder / "index.html").is_file() else None
 
 
 def publish_compare(store: Store, runs: Sequence[str], out: Path | None = None, match: str = "auto") -> Path:
