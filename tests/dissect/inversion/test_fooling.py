@@ -259,3 +259,13 @@ def test_winners_are_told(tmp_path: Path) -> None:
     archive = elites.evolve(network(), ENCODINGS[0], Plan(10, 10, 3), entered=note)
     assert len(entered) >= 6
     assert set(archive.fitness.tolist()) <= set(entered)
+
+
+@pytest.mark.parametrize("name", fooling.ENCODINGS)
+def test_a_genome_survives_the_database_and_draws_the_same_picture(name: str) -> None:
+    code = fooling.encoding(name, network())
+    rng = np.random.default_rng(3)
+    genome = code.random(rng)
+    data = elites.stored(code, genome)
+    assert elites.stored(code, genome) == data
+    torch.testing.assert_close(code.draw([elites.restored(code, data)]), code.draw([genome]), rtol=0, atol=0)

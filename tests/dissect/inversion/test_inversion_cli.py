@@ -10,6 +10,7 @@ from PIL import Image
 
 from dissect.cli import inversion_options as options
 from dissect.cli.main import main
+from dissect.store import Store, syntheses
 
 NET = ["squeezenet1_1", "--range", "imagenet", "--input-size", "40"]
 
@@ -162,3 +163,36 @@ def test_json_is_never_given_what_it_has_no_word_for() -> None:
 @pytest.mark.parametrize(("text", "found"), [("3", [3]), ("1,4-6", [1, 4, 5, 6])])
 def test_numbers(text: str, found: list[int]) -> None:
     assert options.numbers(text) == found
+
+
+def test_results_are_in_the_database_and_the_gallery(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    base = ["--workspace", tmp_path, "--json"]
+    made = told(
+        capsys, "maximize", *NET, "--layer", "features.6", "--unit", "2,5", "--shorter", "100",
+        "--images", photos, *base,
+    )  # fmt: skip
+    told(capsys, "fool", *NET, "--generations", "1", "--first", "4", "--offspring", "2", *base)
+    assert made["parts"]["optimiser"]["kind"] == "Adam"
+    assert main(["query", "syntheses", "--unit", "5", "--layer", "features.6", "--format", "json",
+                 "--workspace", str(tmp_path)]) == 0  # fmt: skip
+    (row,) = json.loads(capsys.readouterr().out)
+    picture = tmp_path / row["path"]
+    assert hashlib.sha256(picture.read_bytes()).hexdigest() == row["sha256"]
+    assert json.loads(row["measures"])["synthetic"] == made["targets"][1]["synthetic"]
+    with Store.open(tmp_path, readonly=True) as store:
+        first, second = syntheses.every(store)
+        assert (first.command, second.command) == ("maximize", "fool")
+        assert len(syntheses.cells(store, second.id)) == 1000
+    gallery = (tmp_path / "reports" / "_gallery" / "index.html").read_text(encoding="utf-8")
+    assert "Maximum impulses: torchvision" in gallery or "Maximum impulses: squeezenet1_1" in gallery
+    assert "unit 5" in gallery
+
+
+def test_an_unknown_run_is_refused_before_any_work(
+    capsys: pytest.CaptureFixture[str], photos: Path, tmp_path: Path
+) -> None:
+    arguments = ["dream", *NET, "--image", photos / "p0.png", "--layer", "features.3", "--workspace", tmp_path]
+    assert "database" in refused(capsys, *arguments, "--run", "nowhere")
+    assert not (tmp_path / "inversion").exists()
