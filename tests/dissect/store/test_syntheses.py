@@ -13,8 +13,6 @@ from tests.dissect.store import makers
 MADE = SynthesisRecord(
     "a" * 64, "maximize", "demo", 7, {"optimiser": {"kind": "Adam"}}, {"where": "mean"}, "inversion/x"
 )  # fmt: skip
-    "a" * 64, "maximize", "demo", 7, {"optimiser": {"kind": "Adam"}}, {"where": "mean"}, "inversion/x"
-)
 PICTURES = [
     PictureRecord("maximum-impulse", "b.png", "0" * 64, "conv", 3, "unit 3", None, 0, -1.5, {"synthetic": 2.0}),
     PictureRecord("maximum-sheet", "a.png", "1" * 64),
