@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from dissect.errors import SpecError
-from dissect.store import synthesis_tables, tables
+from dissect.store import attribution_tables, synthesis_tables, tables
 from dissect.store.views import VIEWS
 
 
@@ -26,7 +26,8 @@ class Step:
 
 
 def _whole_schema(connection: Connection) -> None:
-    synthesis_tables.metadata.create_all(connection)
+    for module in (tables, synthesis_tables, attribution_tables):
+        module.metadata.create_all(connection)
 
 
 STEPS: tuple[Step, ...] = (Step(1, "first release", _whole_schema),)

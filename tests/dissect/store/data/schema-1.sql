@@ -11,6 +11,48 @@ CREATE TABLE artifacts (
  STRICT
 
 ;
+CREATE TABLE attribution_carriers (
+	attribution_id TEXT NOT NULL, 
+	rank INTEGER NOT NULL, 
+	unit INTEGER NOT NULL, 
+	contribution REAL NOT NULL, 
+	share REAL NOT NULL, 
+	concept TEXT, 
+	category TEXT, 
+	iou REAL, 
+	detector INTEGER, 
+	PRIMARY KEY (attribution_id, rank), 
+	CHECK (share >= 0 AND share <= 1), 
+	FOREIGN KEY(attribution_id) REFERENCES attributions (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
+CREATE TABLE attributions (
+	id TEXT NOT NULL, 
+	method TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	weights_sha256 TEXT, 
+	run_id TEXT, 
+	layer TEXT, 
+	image TEXT NOT NULL, 
+	image_sha256 TEXT NOT NULL, 
+	target TEXT NOT NULL, 
+	score REAL NOT NULL, 
+	replaced INTEGER, 
+	parameters TEXT NOT NULL, 
+	audit TEXT, 
+	measures TEXT NOT NULL, 
+	facts TEXT NOT NULL, 
+	arrays TEXT NOT NULL, 
+	created_at TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE SET NULL
+)
+ STRICT
+
+;
 CREATE TABLE categories (
 	run_id TEXT NOT NULL, 
 	"index" INTEGER NOT NULL, 
@@ -122,6 +164,38 @@ INSERT INTO "exemplars" VALUES(2,4,3,14,'images/14.jpg',1.12632855772972106933e-
 INSERT INTO "exemplars" VALUES(2,5,1,15,'images/15.jpg',1.99107490479946136474e-02,1,2);
 INSERT INTO "exemplars" VALUES(2,5,2,16,'images/16.jpg',8.32996964454650878906e-01,2,3);
 INSERT INTO "exemplars" VALUES(2,5,3,17,'images/17.jpg',9.94111150503158569335e-02,3,4);
+CREATE TABLE judgement_scores (
+	judgement_id TEXT NOT NULL, 
+	method TEXT NOT NULL, 
+	score TEXT NOT NULL, 
+	position INTEGER NOT NULL, 
+	baseline INTEGER NOT NULL, 
+	mean REAL NOT NULL, 
+	error REAL, 
+	"each" TEXT NOT NULL, 
+	PRIMARY KEY (judgement_id, method, score), 
+	FOREIGN KEY(judgement_id) REFERENCES judgements (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
+CREATE TABLE judgements (
+	id TEXT NOT NULL, 
+	model TEXT NOT NULL, 
+	weights_sha256 TEXT, 
+	run_id TEXT, 
+	data_name TEXT NOT NULL, 
+	data_fingerprint TEXT, 
+	items INTEGER NOT NULL, 
+	settings TEXT NOT NULL, 
+	created_at TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(run_id) REFERENCES runs (id) ON DELETE SET NULL
+)
+ STRICT
+
+;
 CREATE TABLE layers (
 	id INTEGER NOT NULL, 
 	run_id TEXT NOT NULL, 
@@ -163,7 +237,7 @@ CREATE TABLE migrations (
  STRICT
 
 ;
-INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T07:09:45Z');
+INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T07:13:04Z');
 CREATE TABLE runs (
 	id TEXT NOT NULL, 
 	name TEXT, 
@@ -194,8 +268,8 @@ CREATE TABLE runs (
  STRICT
 
 ;
-INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:09:45Z','2026-11-23T07:09:45Z',NULL);
-INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:09:45Z',NULL,'power cut');
+INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:13:04Z','2026-11-23T07:13:04Z',NULL);
+INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:13:04Z',NULL,'power cut');
 CREATE TABLE scores (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -460,14 +534,18 @@ INSERT INTO "units" VALUES(2,2,1.64642047882080078125e+00,0.0,1.8293561935424804
 INSERT INTO "units" VALUES(2,3,1.34825038909912109375e+00,0.0,1.49805605411529541015e+00,7.49028027057647705078e-01,4.99352018038431821889e-01,0,0,0,1081,6,1.27690100430416064725e-01,5.93443517755906202459e-01,2.96721758877953101229e-01,1.97814505918635391568e-01);
 INSERT INTO "units" VALUES(2,4,1.52326631546020507812e+00,0.0,1.69251811504364013671e+00,8.46259057521820068359e-01,5.64172705014546749247e-01,0,0,0,1293,8,2.32685297691373027539e-01,8.62117984907628143176e-01,4.31058992453814071588e-01,2.87372661635876047725e-01);
 INSERT INTO "units" VALUES(2,5,NULL,0.0,NULL,NULL,NULL,0,0,5,503,NULL,0.0,NULL,NULL,NULL);
-CREATE UNIQUE INDEX layers_by_name ON layers (run_id, name);
 CREATE UNIQUE INDEX layers_by_position ON layers (run_id, position);
+CREATE UNIQUE INDEX layers_by_name ON layers (run_id, name);
 CREATE INDEX concepts_by_name ON concepts (run_id, name);
+CREATE INDEX attributions_by_image ON attributions (image_sha256, target);
+CREATE INDEX attributions_by_run ON attributions (run_id);
+CREATE INDEX judgements_by_run ON judgements (run_id);
 CREATE INDEX syntheses_by_run ON syntheses (run_id);
-CREATE INDEX units_by_label ON units (layer_id, label, iou);
 CREATE INDEX units_by_iou ON units (layer_id, iou DESC, unit);
-CREATE UNIQUE INDEX scores_by_concept ON scores (layer_id, concept, concept_rank);
+CREATE INDEX units_by_label ON units (layer_id, label, iou);
 CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
+CREATE UNIQUE INDEX scores_by_concept ON scores (layer_id, concept, concept_rank);
+CREATE INDEX attribution_carriers_by_unit ON attribution_carriers (unit);
 CREATE INDEX synthesis_pictures_by_unit ON synthesis_pictures (layer, unit);
 CREATE VIEW v_units AS 
 SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
