@@ -1,17 +1,21 @@
 """The counting pass: thresholds are read out, and labels meet candidates. No forward pass, except for what was
 dropped."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from dissect import thresholds
 from dissect.exemplars import ExemplarMaps, Exemplars
 from dissect.histogram import Histogram
 from dissect.labels import LabelPacker, LabelTotals
+from dissect.null import NullSample
 from dissect.overlap import OverlapCounts
 from dissect.progress import Progress
 from dissect.results import LayerResult
 from dissect.scan import BLOCKS
 from dissect.setting import Setting
+from dissect.statistics.null import Null
 from dissect.thresholds import Thresholds
 from dissect.work import Work
 
@@ -38,6 +42,7 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
         maps.append(ExemplarMaps(item.scan, at.threshold, setting.node_size(item.part), setting.method.batch_size))
         rows, columns = convention.axes((item.part.height, item.part.width), data.label_size)
         axes.append((rows.to(device), columns.to(device)))
+    sample = NullSample(setting, work, axes) if setting.method.null else None
     dropped = set().union(*(item.store.dropped for item in work))
     again = setting.measured_again(sorted(dropped))
     progress = Progress("count", len(data))
@@ -45,25 +50,35 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
         packed = packer.pack(labels, batch % BLOCKS).to(device)
         fresh = next(again) if batch in dropped else {}
         with setting.timings.phase("overlap_s"):
-            for i, item in enumerate(work):
-                chunk = item.candidates(batch, fresh, setting.valid_in(batch), levels[i])
+            chunks = [
+                item.candidates(batch, fresh, setting.valid_in(batch), level) for item, level in zip(work, levels)
+            ]
+            for i, (item, chunk) in enumerate(zip(work, chunks)):
                 counts[i].update(
                     chunk, packed, setting.node_size(item.part), axes[i], levels[i], primary, convention.area, batch
                 )
                 maps[i].update(batch, chunk)
                 item.store.release(batch)
+        if sample is not None:
+            sample.add(batch, chunks, labels)
         progress.advance(len(labels))
     progress.close()
     packer.totals.clear(0)
     ring = 1 if convention.pads else 0
+    nulls: Sequence[Null | None] = [None] * len(work)
+    if sample is not None:
+        with setting.timings.phase("null_s"):
+            nulls = sample.draw(setting.method.null, levels)
     results = [
-        _finish(setting, item, at, kept, collected.result(ring))
-        for item, at, kept, collected in zip(work, found, counts, maps)
+        _finish(setting, item, at, kept, collected.result(ring), null)
+        for item, at, kept, collected, null in zip(work, found, counts, maps, nulls)
     ]
     return results, packer.totals
 
 
-def _finish(setting: Setting, item: Work, at: Thresholds, counts: OverlapCounts, exemplars: Exemplars) -> LayerResult:
+def _finish(
+    setting: Setting, item: Work, at: Thresholds, counts: OverlapCounts, exemplars: Exemplars, null: Null | None
+) -> LayerResult:
     scan, part = item.scan, item.part
     nonfinite = scan.nonfinite.cpu()
     counts.clear((nonfinite > 0).to(counts.mask.device))
@@ -83,5 +98,5 @@ def _finish(setting: Setting, item: Work, at: Thresholds, counts: OverlapCounts,
         scan.high.cpu().numpy(), mean, spread, nonfinite.numpy(),
         intersection.cpu().numpy(), counts.area.sum(0).cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
         counts.intersection[:blocks].cpu().numpy(), counts.area[:blocks].cpu().numpy(),
-        Histogram.from_table(scan.histogram.cpu().numpy()) if scan.histogram.shape[1] else None,
+        Histogram.from_table(scan.histogram.cpu().numpy()) if scan.histogram.shape[1] else None, null,
     )  # fmt: skip

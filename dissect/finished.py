@@ -11,6 +11,7 @@ from dissect.exemplars import Exemplars
 from dissect.labels import LabelTotals
 from dissect.results import LayerResult
 from dissect.setting import Setting
+from dissect.statistics.null import Null
 
 _ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
 _BLOCKS = ("block_intersection", "block_area")
@@ -21,8 +22,11 @@ def save_pass(setting: Setting, number: int, pieces: list[LayerResult], totals: 
     arrays = {"totals/area": totals.block_area, "totals/images": totals.images}
     for i, piece in enumerate(pieces):
         arrays |= {f"{i}/{name}": getattr(piece, name) for name in _ARRAYS + _BLOCKS}
+        if piece.null is not None:
+            arrays |= {f"{i}/null/observed": piece.null.observed, f"{i}/null/drawn": piece.null.drawn}
         arrays |= {f"{i}/exemplars/{f.name}": getattr(piece.exemplars, f.name) for f in fields(Exemplars)}
     meta = {
+        "null_images": [piece.null.images if piece.null else 0 for piece in pieces],
         "pieces": [[piece.layer, list(piece.map_size), piece.n, piece.k] for piece in pieces],
         "faults": [list(setting.faults[position]) for position in sorted(setting.faults)],
     }
@@ -43,7 +47,9 @@ def load_pass(setting: Setting, number: int) -> tuple[list[LayerResult], LabelTo
     for i, (layer, size, n, k) in enumerate(state.meta["pieces"]):
         own: dict[str, Any] = {name: state.arrays[f"{i}/{name}"] for name in _ARRAYS + _BLOCKS}
         top = Exemplars(**{f.name: state.arrays[f"{i}/exemplars/{f.name}"] for f in fields(Exemplars)})
-        pieces.append(LayerResult(layer, (size[0], size[1]), n, k, exemplars=top, histogram=None, **own))
+        images = state.meta["null_images"][i]
+        null = Null(images, *(state.arrays[f"{i}/null/{name}"] for name in ("observed", "drawn"))) if images else None
+        pieces.append(LayerResult(layer, (size[0], size[1]), n, k, exemplars=top, histogram=None, null=null, **own))
     totals = LabelTotals(len(setting.primary), len(state.arrays["totals/area"]))
     totals.block_area, totals.images = state.arrays["totals/area"], state.arrays["totals/images"]
     return pieces, totals

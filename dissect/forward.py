@@ -9,9 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dissect.activations import Taps
+from dissect.bases import Basis, Recipe
 from dissect.errors import DissectError, SpaceError, SpecError
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def _whole(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def default_batch_size(size: tuple[int, int], device: str) -> int:
@@ -34,8 +39,8 @@ def out_of_memory(error: BaseException) -> bool:
 class Forward:
     """Context that maps uint8 images [B, h, w, 3] to {layer: maps [B, h, w, U] float32} on one device.
 
-    mean and std are on the 0..1 scale. compiled: see `Taps`. Where a batch does not fit into memory it is forwarded in
-    halves, and `step` tells the largest batch that went through.
+    mean and std are on the 0..1 scale. compiled: see `Taps`. basis: layers are seen along its directions. Where a batch
+    does not fit into memory it is forwarded in halves, and `step` tells the largest batch that went through.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class Forward:
         device: str = "cpu",
         dtype: str = "float32",
         compiled: bool = False,
+        basis: Recipe | None = None,
     ) -> None:
         if dtype not in DTYPES:
             raise SpecError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
@@ -55,6 +61,7 @@ class Forward:
         self.taps = Taps(self.module, layers, compiled)
         self.step: int | None = None
         self._compiled = compiled
+        self._recipe, self._bases = basis, dict[int, Basis]()
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device) * 255
         self._std = torch.tensor(std, dtype=torch.float32, device=self.device) * 255
 
@@ -100,9 +107,16 @@ class Forward:
             gc.collect()
             step = max(1, step // 2)
             self.step = step
-        if len(parts) == 1:
-            return parts[0]
-        return {layer: torch.cat([part[layer] for part in parts]) for layer in self.taps.layers}
+        return {layer: self._seen(_whole([part[layer] for part in parts])) for layer in self.taps.layers}
+
+    def _seen(self, maps: Tensor) -> Tensor:
+        """maps [B, h, w, U] along the directions of the basis, if there is one."""
+        if self._recipe is None:
+            return maps
+        units = maps.shape[3]
+        if units not in self._bases:
+            self._bases[units] = self._recipe(units)
+        return self._bases[units](maps)
 
     def shapes(self, image_size: tuple[int, int]) -> dict[str, tuple[int, int, int]]:
         """(h, w, U) of each layer, from one black image; afterwards the pass stops at the last layer."""

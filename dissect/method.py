@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dissect.bases import Recipe
+
 
 @dataclass(frozen=True)
 class Method:
@@ -18,6 +20,8 @@ class Method:
     dtype: str = "float32"
     compiled: bool = False
     exemplars: int = 10
+    basis: Recipe | None = None
+    null: int = 0
 
 
 @dataclass(frozen=True)

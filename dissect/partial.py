@@ -81,6 +81,7 @@ def measure_shard(setting: Setting, shard: tuple[int, int], whole: bool) -> byte
 def fingerprint(setting: Setting) -> dict[str, Any]:
     """What partials of one run share: data, method and plan, as plain JSON values."""
     method = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(setting.method).items()}
+    method["basis"] = setting.method.basis.key if setting.method.basis else None
     passes = [[[part.layer, part.first, part.last, part.keep] for part in parts] for parts in setting.plan.passes]
     return {"data": setting.data.fingerprint, "images": len(setting.data), "method": method, "passes": passes}
 

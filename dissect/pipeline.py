@@ -127,7 +127,14 @@ def _setting(
     module = module if own else copy.deepcopy(module)
     size = (method.input_size, method.input_size) if method.input_size else data.image_size
     with Forward(
-        module, method.layers, method.mean, method.std, resources.device, method.dtype, method.compiled
+        module,
+        method.layers,
+        method.mean,
+        method.std,
+        resources.device,
+        method.dtype,
+        method.compiled,
+        method.basis,
     ) as forward:
         shapes = forward.shapes(size)
         plan = make_plan(

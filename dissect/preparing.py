@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import broden
-from dissect import conventions, models, pipeline
+from dissect import bases, conventions, models, pipeline
 from dissect.errors import SpecError
 from dissect.forward import default_batch_size
 from dissect.process import code_version
@@ -77,6 +77,8 @@ def prepare(workspace: Workspace, request: RunRequest, announce: Callable[[str],
         std=model.preprocessing.std,
         dtype=request.dtype,
         compiled=request.compiled,
+        basis=bases.recipe(request.basis) if request.basis else None,
+        null=request.null,
     )
     thresholds = read_thresholds(request.thresholds, request.layers) if request.thresholds else None
     spec = _specification(request, method, model, data, thresholds)
@@ -109,6 +111,10 @@ def _specification(
         "dtype": method.dtype,
         "compiled": method.compiled,
     }
+    if method.null:
+        spec["null"] = method.null
+    if method.basis is not None:
+        spec["basis"] = method.basis.key
     if thresholds is not None:
         spec["thresholds"] = {
             layer: hashlib.sha256(values.tobytes()).hexdigest() for layer, values in thresholds.items()

@@ -69,7 +69,7 @@ def _layer_record(
 ) -> LayerRecord:
     counts = scores.Counts(layer.intersection, layer.area, result.totals.area, primary)
     labels = scores.label_units(counts)
-    pairs, stable = trusted(layer, result, primary, scores.score_table(counts))
+    pairs, stable = _trusted(layer, result, primary, scores.score_table(counts))
     top = layer.exemplars
     unit, rank = np.nonzero(top.image >= 0)
     position = top.image[unit, rank]
@@ -87,6 +87,7 @@ def _layer_record(
         units=UnitTable(
             layer.threshold, layer.low, layer.high, layer.mean, layer.std, layer.dead, layer.saturated, layer.nonfinite,
             layer.mask, labels.label, labels.iou, stable,
+            *_chances(layer),
         ),
         unit_areas=layer.area,
         scores=pairs,
@@ -98,7 +99,15 @@ def _layer_record(
     )  # fmt: skip
 
 
-def trusted(
+def _chances(layer: pipeline.LayerResult) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """p- and q-values [U] of the labels, where the run has a null."""
+    if layer.null is None:
+        return None, None
+    p = layer.null.p_values()
+    return p, statistics.false_discovery_rates(p)
+
+
+def _trusted(
     layer: pipeline.LayerResult, result: pipeline.Result, primary: np.ndarray, pairs: scores.ScoreTable
 ) -> tuple[scores.ScoreTable, np.ndarray | None]:
     """The stored pairs with their intervals, and the stability [U] of the labels, where the run has counts by block."""
@@ -127,6 +136,7 @@ def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:
         "device": prepared.request.device,
         "device_name": torch.cuda.get_device_name() if prepared.request.device.startswith("cuda") else "",
         "threads": torch.get_num_threads(),
+        "null": _null_facts(result),
         "forward_step": result.step,
         "forwarded_again": result.forwarded_again,
         "temporary_disk_bytes": result.disk_bytes,
@@ -140,3 +150,8 @@ def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:
             "zlib": features.version("zlib"),
         },
     }
+
+
+def _null_facts(result: pipeline.Result) -> dict[str, int] | None:
+    null = next(iter(result.layers.values())).null
+    return {"draws": null.draws, "images": null.images} if null else None

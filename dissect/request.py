@@ -22,6 +22,8 @@ class RunRequest:
     device: str = "cpu"
     dtype: str = "float32"
     compiled: bool = False
+    basis: str | None = None
+    null: int = 0
     limit: int | None = None
     split: str | None = None
     input_size: int | None = None
@@ -48,6 +50,8 @@ class RunRequest:
                 raise SpecError(f"{name} is {value}: expected at least 1")
         if self.std is not None and not all(s > 0 for s in self.std):
             raise SpecError(f"--std is {self.std}: expected three numbers above 0")
+        if self.null < 0:
+            raise SpecError(f"--null is {self.null}: expected a number of draws such as 200")
         repeated = {layer for layer in self.layers if self.layers.count(layer) > 1}
         if repeated:
             raise SpecError(f"layer {sorted(repeated)[0]!r} is asked for twice")

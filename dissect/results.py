@@ -12,6 +12,7 @@ import broden
 from dissect.exemplars import Exemplars
 from dissect.histogram import Histogram
 from dissect.labels import LabelTotals
+from dissect.statistics.null import Null
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class LayerResult:
     many values); n values per unit that the quantile ran over, of which k lie above the threshold.
     block_intersection [B, U, L] and block_area [B, U, K] int64 are the same counts by block of images and add up to
     them (but for column 0, which holds unlabelled pixels); B = 0 where the memory for them was not there.
-    histogram: of all activations, None where there was no memory for it.
+    histogram: of all activations, None where there was no memory for it. null: None where none was asked for.
     """
 
     layer: str
@@ -42,6 +43,7 @@ class LayerResult:
     block_intersection: np.ndarray
     block_area: np.ndarray
     histogram: Histogram | None
+    null: Null | None
 
     @property
     def units(self) -> int:
@@ -77,7 +79,12 @@ def join(pieces: Sequence[LayerResult]) -> LayerResult:
     arrays |= {name: np.concatenate([getattr(p, name)[:blocks] for p in pieces], axis=1) for name in _PER_BLOCK}
     tops = [piece.exemplars for piece in pieces]
     exemplars = Exemplars(*(stack(tops, f.name) for f in fields(Exemplars)))
-    return replace(pieces[0], exemplars=exemplars, histogram=None, **arrays)
+    nulls = [piece.null for piece in pieces if piece.null is not None]
+    null = None
+    if nulls:
+        drawn = np.concatenate([item.drawn for item in nulls], axis=1)
+        null = Null(nulls[0].images, np.concatenate([item.observed for item in nulls]), drawn)
+    return replace(pieces[0], exemplars=exemplars, histogram=None, null=null, **arrays)
 
 
 @dataclass
@@ -88,6 +95,7 @@ class Timings:
     decode_s: float = 0.0
     threshold_s: float = 0.0
     overlap_s: float = 0.0
+    null_s: float = 0.0
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

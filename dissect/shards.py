@@ -155,6 +155,8 @@ def _plain(request: RunRequest) -> dict[str, Any]:
     values = dataclasses.asdict(request)
     for name in ("cache_dir", "thresholds"):
         values[name] = str(values[name].absolute()) if values[name] is not None else None
+    if values["basis"] and Path(values["basis"]).is_file():
+        values["basis"] = str(Path(values["basis"]).absolute())
     for name in ("data", "weights"):
         values[name] = str(Path(values[name]).absolute()) if values[name] is not None else None
     return values

@@ -14,8 +14,14 @@ Dissect one or more layers of a network: exact thresholds, every unit x concept 
   dissect run torchvision:mobilenet_v2 --weights my.pth --layer features.14 --layer features.18.1 --data DIR
   dissect run resnet18 --layer '?'                 list the layers with their shapes
 
+  dissect run resnet18 --layer layer4 --data DIR --basis rotate:seed=1,alpha=0.5
+
 The same command again returns the finished run; an interrupted one goes on from where it was.
 """
+BASIS = (  # the text of dissect.bases, which would import torch
+    "see the layer along other directions than its units: rotate[:seed=N,alpha=X] (a random rotation Q, as Q^X), "
+    "random[:seed=N,directions=D] (random unit vectors), or a file with a matrix [D, U], .npy or .safetensors"
+)
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -58,6 +64,19 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--dtype", default="float32", metavar="T", help="float32 (default) or bfloat16")
     parser.add_argument(
         "--compile", action="store_true", help="compile the network first (torch.compile): pays for many images"
+    )
+    parser.add_argument(
+        "--null",
+        type=int,
+        default=0,
+        metavar="B",
+        help="p- and q-values of every unit from B draws of chance, such as 200",
+    )
+    parser.add_argument("--basis", metavar="SPEC", help=BASIS)
+    parser.add_argument(
+        "--untrained",
+        action="store_true",
+        help="an untrained copy of the network: random weights from --seed, the same mean and std",
     )
     parser.add_argument("--limit", type=int, metavar="N", help="the first N images only")
     parser.add_argument("--split", choices=("train", "val"), help="images of one split only")
@@ -119,6 +138,8 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         dtype=args.dtype,
         compiled=args.compile,
+        basis=args.basis,
+        null=args.null,
         limit=args.limit,
         split=args.split,
         input_size=args.input_size,
@@ -131,6 +152,10 @@ def run(args: argparse.Namespace) -> int:
         report=not args.no_report,
         thresholds=Path(args.thresholds) if args.thresholds else None,
     )
+    if args.untrained:
+        from dissect.untrained import untrained
+
+        request = untrained(request, args.seed)
     if "?" in args.layer:
         sys.stdout.write(list_layers(request) + "\n")
         return 0

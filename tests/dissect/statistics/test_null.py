@@ -1,0 +1,63 @@
+"""The null: p-values by hand, uniform where there is nothing to find, small where a unit is a concept."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import broden
+from dissect import null, pipeline
+from dissect.statistics import Null, false_discovery_rates
+from tests.campaigns.null import distance, p_values
+from tests.dissect.tiny import TinySet
+
+
+def test_p_values_by_hand() -> None:
+    drawn = np.array([[0.1, 0.4, 0.0], [0.2, 0.1, 0.0], [0.3, 0.1, 0.0]])
+    found = Null(10, np.array([0.2, 0.5, 0.0]), drawn).p_values()
+    assert found.tolist() == [3 / 4, 1 / 4, 1.0]
+
+
+def test_rates_by_hand() -> None:
+    """The worked example of Benjamini & Hochberg's procedure: p sorted, times m / rank, made monotone from above."""
+    found = false_discovery_rates(np.array([0.04, 0.01, 0.5, 0.02]))
+    np.testing.assert_allclose(found, [0.04 * 4 / 3, 0.04, 0.5, 0.04])
+    assert (false_discovery_rates(np.ones(3)) == 1).all()
+
+
+def test_p_values_are_uniform_where_there_is_nothing_to_find(tmp_path: Path) -> None:
+    """A fixed part of `python -m tests.campaigns.null`."""
+    data = broden.synth(tmp_path / "set", images=400, size=32)
+    found = np.concatenate([p_values(data, 48, 39, seed) for seed in range(3)])
+    assert distance(found) < 1.63 / np.sqrt(len(found)) + 1 / 40
+
+
+def test_a_planted_unit_is_no_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unit 0 is the mask of cat; unit 1 is the brightness of noise, so it can only be chance."""
+
+    class Cat(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Identity()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            seeded = torch.Generator().manual_seed(5)
+            cat = (x[:, 0, ::2, ::2] * 255).sub(60).abs() < 1
+            maps: torch.Tensor = self.layer(torch.stack([cat, torch.rand(cat.shape, generator=seeded)], 1))
+            return maps
+
+    monkeypatch.setattr(null, "FEWEST", 1)
+    data = broden.open(TinySet(tmp_path / "tiny", images=48).folder)
+    method = pipeline.Method(("layer",), null=39, quantile=0.25, mean=(0, 0, 0), std=(1, 1, 1))
+    results = [
+        pipeline.dissect(Cat(), data, method, pipeline.Resources(tmp_path / name)).layers["layer"] for name in "ab"
+    ]
+    chance = results[0].null
+    assert chance is not None
+    assert chance.observed[0] == 1
+    assert chance.p_values()[0] == 1 / 40
+    assert chance.p_values()[1] > 0.1
+    assert results[1].null is not None
+    np.testing.assert_array_equal(results[1].null.drawn, chance.drawn)
