@@ -97,7 +97,11 @@ def run(args: argparse.Namespace) -> int:
                 | {"stopped": outcome.stopped[at]},
             )  # fmt: skip
         rows.append(row)
-    results.picture("maximum-sheet", "sheet.png", contact_sheet(rows, names=list(target.names), side=160))
+    results.picture(
+        "maximum-sheet",
+        "sheet.png",
+        contact_sheet(rows, names=[name.removeprefix(f"{target.layer} ") for name in target.names], side=160),
+    )
     results.facts |= {
         "recipe": args.recipe,
         "layer": target.layer,

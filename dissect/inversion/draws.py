@@ -38,6 +38,7 @@ class Draws:
     """The draws of one step for a batch of samples; every call is the next draw, one number a sample."""
 
     def __init__(self, sample_seeds: np.ndarray, step: int) -> None:
+        self.step = step
         self._base = _fold(sample_seeds, step)
         self._drawn = 0
 

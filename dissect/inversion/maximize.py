@@ -69,6 +69,11 @@ def random_directions(network: Network, layer: str, count: int, seed: int, where
     )
 
 
+# A unit that the start leaves silent has no gradient; lucid redirects it through ReLUs for the first 16 steps.
+WAKING_STEPS = 16
+WAKING_SLOPE = 0.1
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How to maximise. `decay` is Simonyan's lambda (of no published value); `variant` one of Yosinski's four settings;
@@ -119,7 +124,7 @@ def plan(network: Network, target: Target, recipe: Recipe, peaks: Tensor | None 
     count = len(target.directions) * recipe.restarts
     seeds = draws.seeds(recipe.seed, count, first)
     directions = target.directions.repeat_interleave(recipe.restarts, 0).to(network.device, network.dtype)
-    objective = At(network, target.layer, Along(directions, target.where))
+    objective = At(network, target.layer, Along(directions, target.where), slope=WAKING_SLOPE, leaking=WAKING_STEPS)
     grey = torch.zeros(count, planes, height, width, device=network.device, dtype=network.dtype)
     box = Box(network.pixels)
     if recipe.name == "fourier":

@@ -27,15 +27,18 @@ class Score(Protocol):
 
 @dataclass(frozen=True)
 class At:
-    """A score of the code of one layer; the network runs no further."""
+    """A score of the code of one layer; the network runs no further. ReLUs leak by `slope`, for good or for so many
+    first steps: enough to wake a unit that the start leaves silent, whose gradient is zero."""
 
     network: Network
     layer: str
     score: Score
     slope: float | None = None
+    leaking: int | None = None
 
     def __call__(self, z: Tensor, draws: Draws) -> Tensor:
-        return self.score(self.network.features(z, [self.layer], self.slope)[self.layer])
+        slope = self.slope if self.leaking is None or draws.step < self.leaking else None
+        return self.score(self.network.features(z, [self.layer], slope)[self.layer])
 
 
 def _rows(code: Tensor) -> Tensor:
