@@ -19,8 +19,8 @@ class Basis:
 
     Every sum is exact, so its order cannot matter: activations and directions enter as integers of as many bits as
     leave room for U products in the 53 bits of a float64 (22 and 23 bits at 256 units, 21 and 21 at 2,048), each
-    place and each direction on a scale of its own, a power of two. Thread counts, batch sizes, BLAS libraries, CPU and
-    GPU therefore give the same float32 bits. Rounded are the entries, by 2^-22 of the largest, and the result, once.
+    place and each direction on a scale of its own, a power of two. Thread counts, batch sizes, BLAS libraries and
+    devices therefore give the same float32 bits. Rounded are the entries, by 2^-22 of the largest, and once the result.
 
     A place where some unit is NaN or infinite is NaN in every direction that reads this unit.
     """

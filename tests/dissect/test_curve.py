@@ -14,6 +14,7 @@ from dissect.errors import SpecError
 from dissect.request import RunRequest
 from dissect.store import Store
 from dissect.untrained import untrained
+from dissect.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +87,18 @@ def test_command_draws_a_curve_and_reuses_runs(data: Path, tmp_path: Path, capsy
     assert len(said.out.splitlines()) == 6
 
 
+def test_points_are_the_runs_that_the_flags_make(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["demo", "--layer", "conv3", "--data", str(data), "--workspace", str(tmp_path)]
+    assert main(["curve", *common, "--alphas", "0.5", "--seeds", "1", "--format", "json"]) == 0
+    points = json.loads(capsys.readouterr().out)["points"]
+    flags = ([], ["--basis", "rotate:alpha=0.5"], ["--basis", "random:seed=0"], ["--untrained"])
+    for point, flag in zip(points, flags, strict=True):
+        assert main(["run", *common, *flag, "--no-report", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["run"] == point["run"]
+
+
 def test_a_run_with_a_basis_of_the_axes_in_another_order_is_that_run_in_another_order(
     data: Path, tmp_path: Path
 ) -> None:
@@ -104,3 +117,16 @@ def test_a_run_with_a_basis_of_the_axes_in_another_order_is_that_run_in_another_
     assert main([*base, "--basis", "rotate:seed=x"]) == 2
     np.save(tmp_path / "q.npy", np.eye(5))
     assert main([*base, "--basis", str(tmp_path / "q.npy")]) == 2
+
+
+def test_unique_detectors_of_the_embedded_network_fall_under_rotation(tmp_path: Path) -> None:
+    """docs/rotation.md at a smaller size: every rotation finds fewer than the units, untrained copies far fewer."""
+    broden.synth(tmp_path / "set", images=200, size=128, seed=0)
+    request = RunRequest("demo", ("conv3",), str(tmp_path / "set"))
+    units, *others = curve.draw(Workspace.at(tmp_path), request, (0.8,), 2)
+    found = {
+        series: [p.unique_detectors for p in others if p.series == series]
+        for series in (curve.ROTATION, curve.UNTRAINED)
+    }
+    assert max(found[curve.ROTATION]) < units.unique_detectors
+    assert max(found[curve.UNTRAINED]) < units.unique_detectors / 2
