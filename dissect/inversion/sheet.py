@@ -131,7 +131,7 @@ def curves(series: Mapping[str, Sequence[float]], places: Sequence[str], title: 
     colours = ("#1f6feb", "#d4622a", "#2a8f5a", "#8a4fbf", "#666666")
     width, height, left, bottom, top = 760, 360, 56, 110, 30
     peak = max((v for values in series.values() for v in values if np.isfinite(v)), default=1.0) or 1.0
-    step = (width - left - 20) / max(1, len(places) - 1)
+    step = (width - left - 90) / max(1, len(places) - 1)
 
     def at(i: int, v: float) -> tuple[float, float]:
         return left + i * step, top + (height - bottom - top) * (1 - v / peak)
@@ -145,7 +145,7 @@ def curves(series: Mapping[str, Sequence[float]], places: Sequence[str], title: 
         y = at(0, peak * k / 4)[1]
         parts.append(f'<path d="M{left} {y:.1f}H{width - 20}" stroke="#ddd"/>')
         parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end">{peak * k / 4:.3g}</text>')
-    parts.append(f'<text x="12" y="{top - 8}">{html.escape(axis)}</text>')
+    parts.append(f'<text x="{width - 20}" y="18" text-anchor="end">{html.escape(axis)}</text>')
     for i, name in enumerate(places):
         x, y = at(i, 0)
         parts.append(f'<text transform="translate({x:.1f} {y + 12:.1f}) rotate(50)">{html.escape(name[-18:])}</text>')

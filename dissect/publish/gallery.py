@@ -37,6 +37,7 @@ def _entry(store: Store, record: SynthesisRecord) -> GalleryEntry:
     found = [one for one in syntheses.pictures(store, record.id) if one.path.endswith(_SUFFIXES)]
     drawn = [(one, one.kind.endswith(_LARGE)) for one in found]
     made = [_picture(folder, one) for one, large in drawn if not large]
+    few = len(made) <= 12  # then the pictures with their measures stand for the sheet
     layers = sorted({one.layer for one in found if one.layer not in (None, "output")}, key=str)
     where = f", {layers[0]}" if len(layers) == 1 else f", {len(layers)} layers" if layers else ""
     return GalleryEntry(
@@ -44,13 +45,14 @@ def _entry(store: Store, record: SynthesisRecord) -> GalleryEntry:
         f"{TITLES.get(record.command, record.command)}: {unfoldered(record.model)}{where}",
         _lead(record),
         tuple(Fact(key.replace("_", " "), unfoldered(value)) for key, value in _facts(record)),
-        tuple(_picture(folder, one) for one, large in drawn if large),
+        tuple(_picture(folder, one) for one, large in drawn if large and not (few and one.kind == "maximum-sheet")),
         tuple(made),
     )
 
 
 def _picture(folder: Path, record: PictureRecord) -> GalleryPicture:
-    title = ", ".join(str(part) for part in (record.layer, record.target, record.image) if part and part != "output")
+    layer = None if record.layer and (record.target or "").startswith(record.layer) else record.layer
+    title = ", ".join(str(part) for part in (layer, record.target, record.image) if part and part != "output")
     if record.restart:
         title += f", restart {record.restart}"
     title = title or record.kind.replace("-", " ")
@@ -127,4 +129,6 @@ def _told(value: Any) -> str:
 
 
 def _short(value: float | None) -> str:
-    return "unknown" if value is None else f"{value:.3g}"
+    if value is None:
+        return "unknown"
+    return reports.integer(round(value)) if abs(value) >= 1000 else f"{value:.3g}"
