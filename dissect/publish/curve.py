@@ -7,13 +7,15 @@ from typing import Any
 import reports
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
+from dissect.publish.workspace import publish_workspace
 from dissect.store import Store
 from reports import curve
 
 
 def publish_curve(store: Store, points: Sequence[Mapping[str, Any]], out: Path | None = None) -> Path:
     """Write the curve through points (objects with series, alpha, seed, run, detectors, unique_detectors,
-    unique_concepts; the first is the layer as it is); default folder: reports/curve-<hash>. Returns its index."""
+    unique_concepts; the first is the layer as it is); default folder: reports/curve-<hash>, and
+    then the page of the workspace lists it. Returns its index."""
     shown = []
     for point in points:
         folder = report_folder(store, store.get_run(point["run"]))
@@ -26,4 +28,7 @@ def publish_curve(store: Store, points: Sequence[Mapping[str, Any]], out: Path |
         unfoldered(record.model or record.source), layer.name, record.data_name, record.images, record.convention,
         layer.units, tuple(shown),
     )  # fmt: skip
-    return reports.write_curve(page, out or store.workspace.report_folder(f"curve-{curve.digest(page)}"))
+    index = reports.write_curve(page, out or store.workspace.report_folder(f"curve-{curve.digest(page)}"))
+    if out is None:
+        publish_workspace(store)
+    return index

@@ -54,7 +54,8 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
     )
     comparisons = tuple(
         pages.Listed(_title(path), f"{path.parent.name}/index.html")
-        for path in sorted(folder.glob("compare-*/index.html"))
+        for kind in ("compare", "curve")
+        for path in sorted(folder.glob(f"{kind}-*/index.html"))
     )
     shown = folder / "_gallery" / "index.html"
     made = reports.plural(len(syntheses.every(store)), "synthesis", "syntheses")

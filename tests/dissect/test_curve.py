@@ -81,6 +81,7 @@ def test_command_draws_a_curve_and_reuses_runs(data: Path, tmp_path: Path, capsy
     for point in found["points"]:
         assert f"<code>{point['run']}</code>" in html
     assert not re.search(r"https?://(?!www\.w3\.org)", html)
+    assert f"{Path(found['page']).parent.name}/index.html" in (tmp_path / "reports" / "index.html").read_text()
     assert main([*order, "--alphas", "0.5,1", "--format", "csv"]) == 0
     said = capsys.readouterr()
     assert said.err.count("finished already") == 4
