@@ -79,6 +79,13 @@ def sentence(layer: LayerPage, cut: float, bars: list[order.Bar]) -> str:
     return f"{text.integer(chosen)} of {text.integer(layer.count)} {many} of {kinds} at IoU > {cut:g}."
 
 
+def firm(layer: LayerPage) -> str:
+    """Which detectors the solid part of a bar counts; empty where the run cannot tell. The page's script agrees."""
+    if layer.units.q is not None:
+        return "whose score holds against the baseline (q at most 0.05)"
+    return "whose 95 % interval lies above the cut" if layer.units.low is not None else ""
+
+
 def flags(layer: LayerPage, unit: int) -> list[str]:
     """What is odd about a unit, in words."""
     u = layer.units
@@ -209,7 +216,7 @@ def _write_head(
     chart = charts.bar_chart(bars, hues(run.categories), names)
     out.write(
         f"{base}index.html",
-        page("layer.html", chart=chart, files=files, plain=listed, others=others, firm=layer.units.q is not None,
+        page("layer.html", chart=chart, files=files, plain=listed, others=others, firm=firm(layer),
              **shared),
     )  # fmt: skip
     out.write(f"{base}labels.html", page("labels.html", **shared))

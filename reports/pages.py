@@ -261,6 +261,21 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class JobRow:
+    """One job of the queue."""
+
+    id: str = told("the job's id")
+    title: str = told("what it dissects, in words")
+    state: str = told("waiting, running, finished, failed or cancelled")
+    done: int = told("finished shards")
+    shards: int = told("all shards; 0 where they are not known yet")
+    attempts: int = told("how often a shard of it was begun", default=0)
+    workers: int = told("workers that hold a shard now", default=0)
+    link: str | None = told("relative link to the report of its run; None where there is none yet", default=None)
+    note: str = told("error or remark", default="")
+
+
+@dataclass(frozen=True)
 class WorkspacePage:
     """All runs of a workspace."""
 
@@ -269,4 +284,4 @@ class WorkspacePage:
     concepts: tuple[WorkspaceConcept, ...] = told("concepts detected anywhere", default=())
     comparisons: tuple[Listed, ...] = told("comparison pages", default=())
     gallery: Listed | None = told("the gallery of synthesised pictures; None: there is none", default=None)
-    jobs: tuple[Fact, ...] = told("jobs and their states, where there is a queue", default=())
+    jobs: tuple[JobRow, ...] = told("jobs, where there is a queue, newest first", default=())

@@ -97,7 +97,19 @@ def honesty(record: RunRecord, layers: Sequence[LayerTables], remark: str) -> li
                 f"{name}: {reports.plural(close, 'unit')} within 0.001 of the cut; the count of detectors is that soft."
             )
     out.append("A label is the best match among the concepts of this data set; it need not be all that a unit does.")
-    out.append("No baseline was measured: an IoU above the cut can come about by chance, most easily for textures.")
+    if any(layer.scores.iou_low is not None and np.isfinite(layer.scores.iou_low).any() for layer in layers):
+        out.append(
+            "An interval of 95 % says how the IoU would vary over image sets like this one; it does not know that the "
+            "label was chosen as the best of many. Stability does: it is the share of redrawn image sets in which the "
+            "label is still the best."
+        )
+        soft = sum(int((layer.units.stability < 0.5).sum()) for layer in layers if layer.units.stability is not None)
+        if soft:
+            out.append(f"{reports.plural(soft, 'unit')} would take another label in most redrawn image sets.")
+    if any(layer.units.q_value is not None and np.isfinite(layer.units.q_value).any() for layer in layers):
+        out.append("Each q-value is the share of false finds to expect among labels that score at least as well.")
+    else:
+        out.append("No baseline was measured: an IoU above the cut can come about by chance, most easily for textures.")
     if remark:
         out.append(remark)
     return out

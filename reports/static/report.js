@@ -218,7 +218,7 @@
   function bar(b, text, x, y, top, pitch, foot) {
     const tall = Math.max(b.units / top * 92, 1), sure = firm ? tall * b.sure / b.units : tall, on = +view.concept === C.number[b.s] && view.concept;
     const rect = (cls, from, height) => svg("rect", { class: `bar ${cls}${hue(b.s)}`, x, y: y + 126 - from, width: pitch - 4, height });
-    const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} hold against the baseline` : ""}, best IoU ${f4(b.best)}`;
+    const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} of them ${cols.q ? "against the baseline" : "with the whole interval above the cut"}` : ""}, best IoU ${f4(b.best)}`;
     return svg("a", { href: `${ROOT}concepts/${C.number[b.s]}.html`, "data-s": C.number[b.s], class: on ? "on" : null, "aria-current": on ? "true" : null }, [
       svg("title", { text: told }), svg("rect.hit", { x: x - 2, y: y + 20, width: pitch, height: 104 + foot }),
       sure < tall && rect("pale ", tall, tall), rect("", sure, sure),
@@ -350,7 +350,7 @@
     const X = (v) => { const k = Math.max(edges.findIndex((e) => e > v), 1); return v >= last ? 590 : 10 + w * (k - 1 + Math.max((v - edges[k - 1]) / (edges[k] - edges[k - 1]), 0)); };
     const mark = (x, text, cls, y = 108) => svg("text", { x, y, text, class: cls }), step = Math.max(Math.ceil(n / 8), 1), ticks = edges.map((e, k) => k).filter((k) => k % step === 0 && n - k >= step || k === n);
     const range = (k) => `${num(edges[k])} to ${num(edges[k + 1])}`;
-    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg.overlap.hist", { viewBox: "0 0 600 112", role: "img", "aria-label": `Histogram of the activations, logarithmic counts, threshold at ${num(t) }; the table below has the numbers` }, [
+    return el("section", {}, [el("h3", { text: "Activations" }), svg("svg.overlap", { class: "hist", viewBox: "0 0 600 112", role: "img", "aria-label": `Histogram of the activations, logarithmic counts, threshold at ${num(t) }; the table below has the numbers` }, [
       ...counts.map((c, k) => svg("rect", { class: "bar " + (t !== null && edges[k] >= t ? "over" : "h6"), x: 10 + w * k, y: 92 - 78 * Math.log1p(c) / top, width: Math.max(w - 1, 0.5), height: 78 * Math.log1p(c) / top }, [svg("title", { text: `${range(k)}: ${int(c)}` })])),
       svg("path.axis", { d: "M10 92.5H590" }), ...ticks.map((k) => mark(10 + w * k, num(edges[k]), "mid")),
       t !== null && svg("path.at", { d: `M${X(t) } 4V92` }), t !== null && mark(X(t) + (X(t) > 520 ? -4 : 4), "T " + num(t), X(t) > 520 ? "right" : null, 12)]),
