@@ -17,6 +17,7 @@ from reports.pages import (
     Excluded,
     Exemplar,
     Fact,
+    JobRow,
     LayerPage,
     Listed,
     ListedLayer,
@@ -141,7 +142,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k, p in enumerate(PAYLOADS)
     )
     found = tuple(WorkspaceConcept(p, p, (Sighting(p, p, 1, 0.1, 0, None),)) for p in PAYLOADS)
-    page = WorkspacePage(ALL, listed, found, (Listed(ALL, "run/index.html", ALL),), tuple(Fact(p, p) for p in PAYLOADS))
+    jobs = tuple(JobRow(p, p, p, 1, 2, note=p) for p in PAYLOADS)
+    page = WorkspacePage(ALL, listed, found, (Listed(ALL, "run/index.html", ALL),), jobs=jobs)
     reports.write_workspace(page, out)
     return out
 
@@ -227,7 +229,7 @@ def test_compare_and_workspace(visit: Any, folder: Path) -> None:
     assert texts(page, "h1") == [squeezed(ALL)]
     assert set(texts(page, "#counts ~ div tbody th")) <= {squeezed(p) for p in PAYLOADS}
     page = seen.go("index.html")
-    assert texts(page, "#jobs ~ div td") == [squeezed(p) for p in PAYLOADS]
+    assert texts(page, "#jobs ~ div td:nth-of-type(1)") == [squeezed(p) for p in PAYLOADS]
     assert set(texts(page, "#runs ~ div tbody th")) == {squeezed(p) for p in PAYLOADS}
     assert set(texts(page, ".index a")) == {squeezed(p) for p in PAYLOADS}
     links = page.evaluate("[...document.querySelectorAll('.index a')].map(a => a.getAttribute('href'))")
