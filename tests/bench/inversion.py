@@ -11,11 +11,14 @@ SHARED is the folder of weights and photos beside the checkout. Each prints one 
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the commands do, before torch is imported
 
 import numpy as np
 import torch
