@@ -132,3 +132,17 @@ def test_same_seed_same_bytes() -> None:
         assert torch.equal(first, again)
         assert not torch.equal(first, other)
     assert math.isfinite(float(first.sum()))
+
+
+def test_a_unit_that_the_start_leaves_silent_is_woken() -> None:
+    """Behind a ReLU a bias keeps the unit at 0 for every picture near grey: no gradient, unless the ReLU leaks."""
+    convolution = nn.Conv2d(3, 2, 5, padding=2)
+    nn.init.constant_(convolution.weight, 0.1)
+    nn.init.constant_(convolution.bias, -0.5)
+    network = Network(nn.Sequential(convolution, nn.ReLU()), InputRange((0.5,) * 3, (0.5,) * 3), (16, 16), "silent")
+    target = maximize.units(network, "1", [0], "centre")
+    start = maximize.plan(network, target, Recipe(seed=1)).image
+    assert float(maximize.answers(network, start.image(start.start(torch.zeros(1).numpy().astype("u8"))), target)) == 0
+    made = maximize.maximize(network, target, Recipe(seed=1, shorter=8))
+    assert made.stopped == [None]
+    assert float(maximize.answers(network, made.images, target)) > 1
