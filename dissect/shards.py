@@ -12,7 +12,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +36,7 @@ def run_shard(workspace: Workspace, request: RunRequest, shard: tuple[int, int],
     Raises SpecError, UnsafeError, SpaceError, RetryLater (another process measures this shard).
     """
     prepared = prepare(workspace, request, announce)
-    folder = _folder(workspace, prepared.run_id)
-    folder.mkdir(parents=True, exist_ok=True)
-    _put(folder / "request.json", json.dumps(_plain(request), indent=1).encode())
+    keep_request(workspace, prepared)
     found = partials(workspace, prepared.run_id, shard[1]).get(shard[0])
     if found is not None:
         return found
@@ -46,30 +44,52 @@ def run_shard(workspace: Workspace, request: RunRequest, shard: tuple[int, int],
         return _measure(workspace, prepared, shard, False, announce)
 
 
-def merge(workspace: Workspace, run_id: str, announce: Announce) -> Outcome:
-    """Finish a run from its shards. One that has let too much go is measured again here.
+def keep_request(workspace: Workspace, prepared: Prepared) -> dict[str, Any]:
+    """Put what was asked for where every shard finds it; its plain values."""
+    folder = _folder(workspace, prepared.run_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    values = _plain(prepared.request)
+    _put(folder / "request.json", json.dumps(values, indent=1).encode())
+    return values
+
+
+def prepared_again(workspace: Workspace, run_id: str, announce: Announce) -> Prepared:
+    """The run whose request was kept. Raises SpecError where it would be another run by now."""
+    prepared = prepare(workspace, _request(workspace, run_id), announce)
+    if prepared.run_id != run_id:
+        raise SpecError(f"the shards of run {run_id} were measured with another release or other files: measure again")
+    return prepared
+
+
+def measure_shard(
+    workspace: Workspace, run_id: str, shard: tuple[int, int], bad: Mapping[int, str], announce: Announce
+) -> Path:
+    """Measure a shard of a run whose request was kept, without the images that are `bad`; the file it left."""
+    return _measure(workspace, prepared_again(workspace, run_id, announce), shard, False, announce, bad)
+
+
+def merge(workspace: Workspace, run_id: str, announce: Announce, bad: Mapping[int, str] | None = None) -> Outcome:
+    """Finish a run from its shards. One that has let too much go is measured again here, without the images that are
+    `bad`.
 
     Raises SpecError where the run has no shards here or some are missing, and as `run_dissection` does.
     """
     start = time.perf_counter()
-    request = _request(workspace, run_id)
-    prepared = prepare(workspace, request, announce)
-    if prepared.run_id != run_id:
-        raise SpecError(f"the shards of run {run_id} were measured with another release or other files: measure again")
+    prepared = prepared_again(workspace, run_id, announce)
     found = _complete(workspace, run_id)
     with Store.open(workspace) as store, lock(workspace, run_id):
         run = store.begin_run(prepared.row())
         fresh = run.state != "finished"
         if fresh:
             try:
-                result = _finish(workspace, prepared, found, announce)
+                result = _finish(workspace, prepared, found, announce, bad)
                 run = record(store, prepared, result, start)
             except DissectError as error:
                 store.fail_run(run_id, str(error))
                 raise
         for path in found.values():
             path.unlink(missing_ok=True)
-        return report(store, run, request, fresh, start, announce)
+        return report(store, run, prepared.request, fresh, start, announce)
 
 
 def waiting(workspace: Workspace) -> list[str]:
@@ -87,17 +107,23 @@ def partials(workspace: Workspace, run_id: str, count: int) -> dict[int, Path]:
     return found
 
 
-def _measure(workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce) -> Path:
+def _measure(
+    workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce,
+    bad: Mapping[int, str] | None = None,
+) -> Path:  # fmt: skip
     data = pipeline.measure(
         prepared.model.module, prepared.data, prepared.method,
-        prepared.resources(workspace, f"-{shard[0]}-of-{shard[1]}"), shard, whole=whole, announce=announce,
+        prepared.resources(workspace, f"-{shard[0]}-of-{shard[1]}"), shard, bad, whole, announce,
         thresholds=prepared.thresholds,
     )  # fmt: skip
     name = f"{shard[0]:02d}-of-{shard[1]:02d}-{hashlib.sha256(data).hexdigest()}.partial"
     return _put(_folder(workspace, prepared.run_id) / name, data)
 
 
-def _finish(workspace: Workspace, prepared: Prepared, found: dict[int, Path], announce: Announce) -> pipeline.Result:
+def _finish(
+    workspace: Workspace, prepared: Prepared, found: dict[int, Path], announce: Announce,
+    bad: Mapping[int, str] | None,
+) -> pipeline.Result:  # fmt: skip
     def finish(paths: dict[int, Path]) -> pipeline.Result:
         return pipeline.finish(
             prepared.model.module, prepared.data, prepared.method, prepared.resources(workspace), list(paths.values()),
@@ -108,7 +134,7 @@ def _finish(workspace: Workspace, prepared: Prepared, found: dict[int, Path], an
         return finish(found)
     except pipeline.Loose as loose:
         announce(f"{loose}: doing so here")
-        again = {i: _measure(workspace, prepared, (i, len(found)), True, announce) for i in loose.shards}
+        again = {i: _measure(workspace, prepared, (i, len(found)), True, announce, bad) for i in loose.shards}
         result = finish(found | again)
         for path in again.values():
             path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from sqlalchemy import Connection, Engine, insert, inspect, select, text, update
 
 from dissect.errors import SpecError
-from dissect.store import attribution_tables, synthesis_tables, tables
+from dissect.store import attribution_tables, ledger_tables, synthesis_tables, tables
 from dissect.store.views import VIEWS
 
 
@@ -26,7 +26,7 @@ class Step:
 
 
 def _whole_schema(connection: Connection) -> None:
-    for module in (tables, synthesis_tables, attribution_tables):
+    for module in (tables, synthesis_tables, attribution_tables, ledger_tables):
         module.metadata.create_all(connection)
 
 

@@ -99,6 +99,18 @@ INSERT INTO "concepts" VALUES('1111111111111111111111111111111111111111111111111
 INSERT INTO "concepts" VALUES('1111111111111111111111111111111111111111111111111111111111111111',10,'concept 10',3,10,1.5,4159,7,'["syn 10"]');
 INSERT INTO "concepts" VALUES('1111111111111111111111111111111111111111111111111111111111111111',11,'concept 11',4,10,1.5,3422,7,'["syn 11"]');
 INSERT INTO "concepts" VALUES('1111111111111111111111111111111111111111111111111111111111111111',12,'concept 12',5,10,1.5,4607,7,'["syn 12"]');
+CREATE TABLE events (
+	id INTEGER NOT NULL, 
+	job_id INTEGER NOT NULL, 
+	at TEXT NOT NULL, 
+	worker TEXT NOT NULL, 
+	text TEXT NOT NULL, 
+	PRIMARY KEY (id), 
+	FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+)
+ STRICT
+
+;
 CREATE TABLE excluded (
 	run_id TEXT NOT NULL, 
 	position INTEGER NOT NULL, 
@@ -164,6 +176,24 @@ INSERT INTO "exemplars" VALUES(2,4,3,14,'images/14.jpg',1.12632855772972106933e-
 INSERT INTO "exemplars" VALUES(2,5,1,15,'images/15.jpg',1.99107490479946136474e-02,1,2);
 INSERT INTO "exemplars" VALUES(2,5,2,16,'images/16.jpg',8.32996964454650878906e-01,2,3);
 INSERT INTO "exemplars" VALUES(2,5,3,17,'images/17.jpg',9.94111150503158569335e-02,3,4);
+CREATE TABLE jobs (
+	id INTEGER NOT NULL, 
+	run_id TEXT NOT NULL, 
+	name TEXT NOT NULL, 
+	request TEXT NOT NULL, 
+	state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'finished', 'failed', 'cancelled')), 
+	priority INTEGER NOT NULL, 
+	images INTEGER NOT NULL, 
+	code_version TEXT NOT NULL, 
+	created_at TEXT NOT NULL, 
+	finished_at TEXT, 
+	error TEXT, 
+	PRIMARY KEY (id), 
+	UNIQUE (run_id)
+)
+ STRICT
+
+;
 CREATE TABLE judgement_scores (
 	judgement_id TEXT NOT NULL, 
 	method TEXT NOT NULL, 
@@ -237,7 +267,7 @@ CREATE TABLE migrations (
  STRICT
 
 ;
-INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T07:13:04Z');
+INSERT INTO "migrations" VALUES(1,'first release','2026-11-23T07:24:32Z');
 CREATE TABLE runs (
 	id TEXT NOT NULL, 
 	name TEXT, 
@@ -268,8 +298,8 @@ CREATE TABLE runs (
  STRICT
 
 ;
-INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:13:04Z','2026-11-23T07:13:04Z',NULL);
-INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:13:04Z',NULL,'power cut');
+INSERT INTO "runs" VALUES('1111111111111111111111111111111111111111111111111111111111111111','old','finished','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,1,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:24:32Z','2026-11-23T07:24:32Z',NULL);
+INSERT INTO "runs" VALUES('2222222222222222222222222222222222222222222222222222222222222222',NULL,'failed','exact','tiny','demo',NULL,'made','ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff',NULL,100,0,16,16,0.005,'{"layers": ["conv"]}','{"torch": "2"}','{}',0,'0.1','2026-11-23T07:24:32Z',NULL,'power cut');
 CREATE TABLE scores (
 	layer_id INTEGER NOT NULL, 
 	unit INTEGER NOT NULL, 
@@ -348,6 +378,36 @@ INSERT INTO "scores" VALUES(2,4,8,10,2,179,2933,4159,2.58932446116013313675e-02,
 INSERT INTO "scores" VALUES(2,4,9,9,2,80,2554,1288,2.12652844231791607332e-02,NULL,NULL);
 INSERT INTO "scores" VALUES(2,4,10,7,3,41,1620,838,1.69631774927596207236e-02,1.52668597434836589982e-02,1.86594952420355841837e-02);
 INSERT INTO "scores" VALUES(2,4,11,5,2,42,1386,1885,1.30071229482812012606e-02,NULL,NULL);
+CREATE TABLE set_aside (
+	job_id INTEGER NOT NULL, 
+	position INTEGER NOT NULL, 
+	reason TEXT NOT NULL, 
+	PRIMARY KEY (job_id, position), 
+	FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
+CREATE TABLE shards (
+	job_id INTEGER NOT NULL, 
+	number INTEGER NOT NULL, 
+	kind TEXT NOT NULL CHECK (kind IN ('measure', 'finish')), 
+	state TEXT NOT NULL CHECK (state IN ('waiting', 'leased', 'done')), 
+	owner TEXT, 
+	lease_until REAL NOT NULL, 
+	not_before REAL NOT NULL, 
+	token INTEGER NOT NULL, 
+	attempts INTEGER NOT NULL, 
+	partial TEXT, 
+	error TEXT, 
+	PRIMARY KEY (job_id, number), 
+	FOREIGN KEY(job_id) REFERENCES jobs (id) ON DELETE CASCADE
+)
+ WITHOUT ROWID,
+ STRICT
+
+;
 ANALYZE "sqlite_master";
 INSERT INTO "sqlite_stat1" VALUES('runs','sqlite_autoindex_runs_1','20 1');
 INSERT INTO "sqlite_stat1" VALUES('layers','layers_by_position','50 4 1');
@@ -534,17 +594,19 @@ INSERT INTO "units" VALUES(2,2,1.64642047882080078125e+00,0.0,1.8293561935424804
 INSERT INTO "units" VALUES(2,3,1.34825038909912109375e+00,0.0,1.49805605411529541015e+00,7.49028027057647705078e-01,4.99352018038431821889e-01,0,0,0,1081,6,1.27690100430416064725e-01,5.93443517755906202459e-01,2.96721758877953101229e-01,1.97814505918635391568e-01);
 INSERT INTO "units" VALUES(2,4,1.52326631546020507812e+00,0.0,1.69251811504364013671e+00,8.46259057521820068359e-01,5.64172705014546749247e-01,0,0,0,1293,8,2.32685297691373027539e-01,8.62117984907628143176e-01,4.31058992453814071588e-01,2.87372661635876047725e-01);
 INSERT INTO "units" VALUES(2,5,NULL,0.0,NULL,NULL,NULL,0,0,5,503,NULL,0.0,NULL,NULL,NULL);
-CREATE UNIQUE INDEX layers_by_position ON layers (run_id, position);
+CREATE INDEX jobs_by_state ON jobs (state, priority DESC, id);
 CREATE UNIQUE INDEX layers_by_name ON layers (run_id, name);
+CREATE UNIQUE INDEX layers_by_position ON layers (run_id, position);
 CREATE INDEX concepts_by_name ON concepts (run_id, name);
-CREATE INDEX attributions_by_image ON attributions (image_sha256, target);
 CREATE INDEX attributions_by_run ON attributions (run_id);
+CREATE INDEX attributions_by_image ON attributions (image_sha256, target);
 CREATE INDEX judgements_by_run ON judgements (run_id);
+CREATE INDEX events_by_job ON events (job_id, id);
 CREATE INDEX syntheses_by_run ON syntheses (run_id);
-CREATE INDEX units_by_iou ON units (layer_id, iou DESC, unit);
 CREATE INDEX units_by_label ON units (layer_id, label, iou);
-CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
+CREATE INDEX units_by_iou ON units (layer_id, iou DESC, unit);
 CREATE UNIQUE INDEX scores_by_concept ON scores (layer_id, concept, concept_rank);
+CREATE INDEX scores_by_iou ON scores (layer_id, iou DESC, unit, rank);
 CREATE INDEX attribution_carriers_by_unit ON attribution_carriers (unit);
 CREATE INDEX synthesis_pictures_by_unit ON synthesis_pictures (layer, unit);
 CREATE VIEW v_units AS 

@@ -1,0 +1,167 @@
+"""A worker: claims shards, has each done by a child process, and tells the ledger what came of it."""
+
+import json
+import logging
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from types import FrameType
+from typing import Any
+
+from dissect.partial import blocks_of
+from dissect.process import code_version
+from dissect.scan import BLOCKS
+from dissect.service.metrics import write_metrics
+from dissect.shards import prepared_again
+from dissect.store import Store
+from dissect.store.ledger import ATTEMPTS, OPEN, JobRecord, Lease, Ledger
+from dissect.workspace import Workspace
+
+LEASE_SECONDS = 60.0
+MAX_BAD_SHARE = 0.01
+"""More images than this share of a job are not set aside: then something else is wrong."""
+_SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
+_FINAL = (2, 4)  # exit codes that another attempt would not change
+
+
+@dataclass
+class Worker:
+    """Works until nothing is left to do, or for ever. pause: seconds before a second attempt, doubled for each further
+    one."""
+
+    workspace: Workspace
+    log: logging.Logger
+    lease_seconds: float = LEASE_SECONDS
+    pause: float = 5.0
+    forever: bool = False
+    _stop: int = 0
+    _failed: bool = field(default=False, repr=False)
+
+    @property
+    def name(self) -> str:
+        return self.log.name
+
+    def run(self) -> int:
+        """The exit code: 0, 1 where a job failed under its hands, or that of the signal that stopped it."""
+        before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
+        try:
+            with Store.open(self.workspace) as store:
+                self._loop(Ledger(store, time.time))
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        return self._stop or int(self._failed)
+
+    def _loop(self, ledger: Ledger) -> None:
+        while not self._stop:
+            lease = ledger.claim(self.name, self.lease_seconds, code_version())
+            if lease is not None:
+                self._work(ledger, lease)
+                write_metrics(self.workspace, ledger)
+            elif self.forever or any(j.state in OPEN and j.code_version == code_version() for j in ledger.jobs()):
+                time.sleep(min(1.0, self.lease_seconds / 4))  # somebody else's shard may come free
+            else:
+                return
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self._stop:
+            os._exit(self._stop)
+        self._stop = _SIGNALS[signal.Signals(number)]
+
+    def _work(self, ledger: Ledger, lease: Lease) -> None:
+        what = f"shard {lease.number}/{lease.count}" if lease.kind == "measure" else "finishing"
+        self._tell(ledger, lease, f"{what}: attempt {lease.attempts}")
+        started = time.monotonic()
+        task = {"kind": lease.kind, "shard": [lease.number, lease.count], "bad": lease.bad}
+        code, result, error = self._child(ledger, lease, task)
+        if code is None:
+            if self._stop and ledger.give_back(lease):
+                self._tell(ledger, lease, f"{what}: given back")
+            return
+        if code == 0:
+            kept = ledger.commit(lease, result.get("partial"))
+            seconds = time.monotonic() - started
+            self._tell(ledger, lease, f"{what}: {'done' if kept else 'too late, not kept'} in {seconds:.1f} s")
+            return
+        reason = error or f"the process was ended by signal {-code}"
+        if code < 0 and lease.kind == "measure" and lease.attempts >= ATTEMPTS and self._poison(ledger, lease, reason):
+            return
+        if code in _FINAL:
+            lease = replace(lease, attempts=max(lease.attempts, ATTEMPTS))
+        if ledger.fail(lease, reason, self.pause * 2 ** (lease.attempts - 1) * (1 + random.random())):
+            self._failed |= lease.attempts >= ATTEMPTS
+            self._tell(ledger, lease, f"{what}: failed, {reason}")
+
+    def _child(self, ledger: Ledger, lease: Lease, task: dict[str, Any]) -> tuple[int | None, dict[str, str], str]:
+        """Run a child to its end: (exit code, what it said, its last complaint); None as the code where it was stopped,
+        because this worker is or because the shard is no longer held."""
+        text: str | None = json.dumps(
+            task
+            | {"workspace": str(self.workspace.root), "db": self.workspace.url, "run": lease.run_id}
+            | {"worker": os.getpid()}
+        )
+        child = subprocess.Popen(
+            [sys.executable, "-m", "dissect.service.attempt"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
+        )  # fmt: skip
+        renewed = time.monotonic()
+        while True:
+            try:
+                said, complained = child.communicate(text, timeout=0.2)
+                break
+            except subprocess.TimeoutExpired:
+                text = None
+            lost = False
+            if time.monotonic() - renewed > self.lease_seconds / 3:
+                renewed, lost = time.monotonic(), not ledger.renew(lease, self.lease_seconds)
+            if self._stop or lost:
+                child.kill()
+                child.communicate()
+                return None, {}, ""
+        if child.returncode == 0:
+            return 0, json.loads(said.strip().splitlines()[-1]), ""
+        complaints = complained.strip().splitlines() if child.returncode > 0 else []
+        return child.returncode, {}, complaints[-1].removeprefix("dissect: ") if complaints else ""
+
+    def _poison(self, ledger: Ledger, lease: Lease, reason: str) -> bool:
+        """Find the image that ends the process, and set it aside. False where no single one does, or too many would be
+        gone."""
+        job = next(job for job in ledger.jobs() if job.id == lease.job_id)
+        if len(lease.bad) + 1 > max(1, MAX_BAD_SHARE * job.images):
+            return False
+        positions = [position for position in self._positions(job, lease) if position not in lease.bad]
+        ends: Callable[[list[int]], bool] = lambda part: self._ends(ledger, lease, part)  # noqa: E731
+        if not ends(positions):
+            return False
+        while len(positions) > 1 and not self._stop:
+            half = len(positions) // 2
+            positions = positions[:half] if ends(positions[:half]) else positions[half:]
+        if self._stop or not ends(positions):
+            return False
+        if ledger.exclude(lease, positions[0], f"it ends the process that reads it: {reason}"):
+            self._tell(ledger, lease, f"image {positions[0]} is set aside: {reason}")
+        return True
+
+    def _ends(self, ledger: Ledger, lease: Lease, positions: list[int]) -> bool:
+        code, _, _ = self._child(ledger, lease, {"kind": "probe", "positions": positions})
+        return code is not None and code < 0
+
+    def _positions(self, job: JobRecord, lease: Lease) -> list[int]:
+        size = prepared_again(self.workspace, lease.run_id, lambda line: None).method.batch_size
+        mine = set(blocks_of((lease.number, lease.count)))
+        return [position for position in range(job.images) if position // size % BLOCKS in mine]
+
+    def _tell(self, ledger: Ledger, lease: Lease, text: str) -> None:
+        ledger.note(lease.job_id, self.name, text)
+        self.log.info(text, extra={"job": lease.job_id, "run": lease.run_id, "shard": lease.number})
+
+
+def worker_name() -> str:
+    """Unique among live workers: host and process."""
+    return f"{socket.gethostname()}-{os.getpid()}"

@@ -1,0 +1,193 @@
+"""The ledger under many writers, late zombies, jumping clocks and other releases."""
+
+import multiprocessing
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dissect.errors import SpecError
+from dissect.store import Store
+from dissect.store.ledger import ATTEMPTS, Lease, Ledger
+from tests.dissect.store import makers
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, clock: Clock) -> Iterator[Ledger]:
+    with makers.open_store(tmp_path) as store:
+        yield Ledger(store, clock)
+
+
+def submit(ledger: Ledger, run: str = "r1", count: int = 2, priority: int = 0, version: str = "1") -> int:
+    return ledger.submit(run, run, {"model": "demo"}, count, 100, priority, version)[0]
+
+
+def claim(ledger: Ledger, owner: str = "a") -> Lease:
+    lease = ledger.claim(owner, 60, "1")
+    assert lease is not None
+    return lease
+
+
+def test_a_job_from_queue_to_end(ledger: Ledger) -> None:
+    job = submit(ledger)
+    assert ledger.submit("r1", "r1", {}, 2, 100, 0, "1") == (job, False)
+    first, second = claim(ledger), claim(ledger)
+    assert [(x.kind, x.number, x.count) for x in (first, second)] == [("measure", 0, 2), ("measure", 1, 2)]
+    assert ledger.claim("b", 60, "1") is None  # finishing waits for both
+    assert ledger.commit(first, "0.partial")
+    assert ledger.claim("b", 60, "1") is None
+    assert ledger.commit(second, "1.partial")
+    last = claim(ledger)
+    assert last.kind == "finish"
+    assert ledger.jobs()[0].state == "running"
+    assert ledger.commit(last, None)
+    found = ledger.jobs()[0]
+    assert (found.state, found.done, found.shards) == ("finished", 2, 2)
+    assert not ledger.commit(last, None)
+
+
+def test_priorities_then_age(ledger: Ledger) -> None:
+    for run, priority in (("old", 0), ("urgent", 5), ("new", 0)):
+        submit(ledger, run, 1, priority)
+    assert [claim(ledger).run_id for _ in range(3)] == ["urgent", "old", "new"]
+
+
+def test_zombies_are_fenced_off(ledger: Ledger, clock: Clock) -> None:
+    """A hundred times: a lease runs out, another worker takes the shard, and the first one comes back."""
+    submit(ledger, count=1)
+    for _ in range(100):
+        zombie = claim(ledger, "zombie")
+        clock.now += 61
+        other = claim(ledger, "other")
+        assert other.token == zombie.token + 1
+        assert not ledger.commit(zombie, "late.partial")
+        assert not ledger.renew(zombie, 60)
+        assert not ledger.fail(zombie, "late", 0)
+        assert not ledger.give_back(zombie)
+        assert not ledger.exclude(zombie, 7, "late")
+        assert ledger.give_back(other)
+    assert ledger.commit(claim(ledger), "0.partial")
+
+
+def test_renewal_holds_and_clocks_may_jump(ledger: Ledger, clock: Clock) -> None:
+    submit(ledger, count=1)
+    lease = claim(ledger)
+    for _ in range(5):
+        clock.now += 50
+        assert ledger.renew(lease, 60)
+        assert ledger.claim("b", 60, "1") is None
+    clock.now -= 100_000  # back: the lease only lasts longer
+    assert ledger.claim("b", 60, "1") is None
+    assert ledger.renew(lease, 60)
+    clock.now += 100_000  # forward: somebody takes over, and only that one counts
+    taken = claim(ledger, "b")
+    assert not ledger.commit(lease, "x")
+    assert ledger.commit(taken, "y")
+
+
+def test_three_attempts_then_the_job_fails_and_may_be_retried(ledger: Ledger, clock: Clock) -> None:
+    job = submit(ledger, count=2)
+    done = claim(ledger)
+    assert ledger.commit(done, "0.partial")
+    for attempt in range(1, ATTEMPTS + 1):
+        lease = claim(ledger)
+        assert lease.attempts == attempt
+        assert ledger.fail(lease, "boom", 30)
+        assert ledger.claim("b", 60, "1") is None  # it pauses, or is over
+        clock.now += 31
+    found = ledger.jobs()[0]
+    assert found.state == "failed"
+    assert found.error == "shard 1/2 failed 3 times: boom"
+    assert ledger.retry(job)
+    again = claim(ledger)
+    assert (again.number, again.attempts) == (1, 1)  # what was measured stays measured
+    assert not ledger.retry(job)
+
+
+def test_a_cancelled_job_lets_go(ledger: Ledger) -> None:
+    job = submit(ledger)
+    lease = claim(ledger)
+    assert ledger.cancel(job)
+    assert not ledger.cancel(job)
+    assert not ledger.renew(lease, 60)
+    assert not ledger.commit(lease, "x")
+    assert ledger.claim("b", 60, "1") is None
+
+
+def test_bad_images_are_handed_on_and_the_shard_begins_anew(ledger: Ledger) -> None:
+    submit(ledger, count=1)
+    lease = claim(ledger)
+    assert ledger.exclude(lease, 7, "it ends the process")
+    again = claim(ledger)
+    assert (again.attempts, again.bad) == (1, {7: "it ends the process"})
+
+
+def test_other_releases_leave_it_alone(ledger: Ledger) -> None:
+    submit(ledger, version="2")
+    assert ledger.claim("a", 60, "1") is None
+    assert ledger.claim("a", 60, "2") is not None
+
+
+def test_jobs_are_found_by_number_name_and_run(ledger: Ledger) -> None:
+    job = ledger.submit("abcdef0123", "night", {}, 1, 10, 0, "1")[0]
+    for text in (str(job), "night", "abcdef0123", "abcd"):
+        assert ledger.find(text).id == job
+    with pytest.raises(SpecError, match="did you mean night"):
+        ledger.find("nigth")
+    ledger.note(job, "w", "one")
+    ledger.note(job, "w", "two")
+    first, second = ledger.events(job)
+    assert (first[3], second[3]) == ("one", "two")
+    assert ledger.events(job, first[0]) == [second]
+    assert ledger.counts() == {"job_queued": 1, "shard_waiting": 2}
+
+
+def _claimer(folder: str, name: str, results: "multiprocessing.Queue[list[tuple[int, int]]]") -> None:
+    taken = []
+    with makers.open_store(folder) as store:
+        ledger = Ledger(store, time.time)
+        while (lease := ledger.claim(name, 60, "1")) is not None:
+            if lease.kind == "measure" and ledger.commit(lease, name):
+                taken.append((lease.job_id, lease.number))
+            elif lease.kind == "finish":
+                ledger.commit(lease, None)
+    results.put(taken)
+
+
+def test_eight_writers_commit_every_shard_once(tmp_path: Path) -> None:
+    """A fixed part of the campaign: 4 jobs of 64 shards; `python -m tests.campaigns.claims` does 10,000 claims."""
+    assert claims(tmp_path, jobs=4, writers=8) == (256, 0)
+
+
+def claims(folder: Path, jobs: int, writers: int) -> tuple[int, int]:
+    """(shards committed, shards committed twice or lost) by so many processes."""
+    with makers.open_store(folder) as store:
+        ledger = Ledger(store, time.time)
+        for number in range(jobs):
+            submit(ledger, f"run-{number}", 64)
+    context = multiprocessing.get_context("spawn")
+    results: multiprocessing.Queue[list[tuple[int, int]]] = context.Queue()
+    processes = [context.Process(target=_claimer, args=(str(folder), f"w{i}", results)) for i in range(writers)]
+    for process in processes:
+        process.start()
+    taken = [pair for _ in processes for pair in results.get(timeout=600)]
+    for process in processes:
+        process.join()
+    with Store.open(str(folder), readonly=True) as store:
+        states = {job.state for job in Ledger(store, time.time).jobs()}
+    assert states == {"finished"}
+    return len(taken), len(taken) - len(set(taken)) + jobs * 64 - len(set(taken))
