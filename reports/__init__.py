@@ -1,9 +1,10 @@
 """HTML reports from plain page objects: folders that open from disk, without a network.
 
-`write_run`, `write_compare`, `write_workspace` and `write_gallery` each put a complete folder in place at once. A leaf
+`write_run`, `write_compare`, `write_workspace`, `write_gallery` … each put a complete folder in place at once. A leaf
 package: it knows NumPy, Pillow and Jinja, and nothing of the rest of the product.
 """
 
+from .attribution import write_attributions
 from .budget import DEFAULT as DEFAULT_BYTES
 from .compare import compare_html, write_compare
 from .curve import curve_html, write_curve
@@ -24,6 +25,7 @@ __all__ = [
     "layer_folder",
     "plural",
     "shown",
+    "write_attributions",
     "write_compare",
     "write_curve",
     "write_gallery",

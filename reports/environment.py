@@ -26,6 +26,7 @@ def environment() -> Environment:
         keep_trailing_newline=True,
     )
     env.filters.update(integer=text.integer, iou=text.iou, number=text.number, plural=text.plural)
+    env.filters.update(percent=text.percent, signed=text.signed)
     return env
 
 

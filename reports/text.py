@@ -26,6 +26,12 @@ def number(value: float | None) -> str:
     return f"{value:.4g}"
 
 
+def signed(value: float | None) -> str:
+    """A measured value with its sign."""
+    told = number(value)
+    return told if told.startswith(("-", "n")) else f"+{told}"
+
+
 def percent(share: float) -> str:
     """0.973 -> '97 %'; never 0 % or 100 % for what is neither."""
     whole = round(100 * share)

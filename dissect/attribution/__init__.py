@@ -22,7 +22,14 @@ from dissect.attribution.network import Network
 from dissect.attribution.occlusion.occlude import occlude, occlude_approximately
 from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 from dissect.attribution.rise import rise
-from dissect.attribution.targets import Target, class_target, concept_target, direction_target, unit_target
+from dissect.attribution.targets import (
+    Target,
+    class_target,
+    classes_target,
+    concept_target,
+    direction_target,
+    unit_target,
+)
 
 __all__ = [
     "METHODS",
@@ -36,6 +43,7 @@ __all__ = [
     "attribute",
     "carriers",
     "class_target",
+    "classes_target",
     "concept_sums",
     "concept_target",
     "contributions",

@@ -8,10 +8,17 @@ import torch
 from torch import Tensor
 
 from dissect.attribution.network import OUTPUT, Network
-from dissect.attribution.targets import Target, class_target, concept_target, direction_target, unit_target
+from dissect.attribution.targets import (
+    Target,
+    class_target,
+    classes_target,
+    concept_target,
+    direction_target,
+    unit_target,
+)
 from dissect.errors import SpecError
 
-FORMS = "top, class:N (or N), unit:LAYER:N, direction:LAYER:FILE.npy, concept:LAYER:NAME"
+FORMS = "top, class:N (or N), class:N+N+… for their sum, unit:LAYER:N, direction:LAYER:FILE.npy, concept:LAYER:NAME"
 
 
 def parse_target(
@@ -35,10 +42,10 @@ def parse_target(
                 f"--target top: {network.name} returns {list(output.shape[1:])} per image, not one score a class"
             )
         return class_target(int(output[0].argmax()), probability)
-    if text.isdigit():
+    if text.replace("+", "").isdigit():
         kind, rest = "class", text
-    if kind == "class" and rest.isdigit():
-        return class_target(int(rest), probability)
+    if kind == "class" and all(number.isdigit() for number in rest.split("+")):
+        return classes_target([int(number) for number in rest.split("+")], probability)
     layer, _, name = rest.rpartition(":")
     if kind == "unit" and layer and name.isdigit():
         return unit_target(layer, int(name), reduce)

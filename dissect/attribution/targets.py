@@ -91,6 +91,16 @@ def class_target(number: int, probability: bool = False) -> Target:
     return Target(f"class {number} ({kind})", OUTPUT, (number,), (1.0,), "max", probability)
 
 
+def classes_target(numbers: Sequence[int], probability: bool = False) -> Target:
+    """Several classes that mean one thing: the sum of their logits, or of their probabilities."""
+    units = tuple(sorted(set(numbers)))
+    if len(units) == 1:
+        return class_target(units[0], probability)
+    kind = "probabilities" if probability else "logits"
+    title = f"classes {', '.join(map(str, units))} (sum of {kind})"
+    return Target(title, OUTPUT, units, (1.0,) * len(units), "max", probability)
+
+
 def unit_target(layer: str, unit: int, reduce: str | tuple[int, int] = "max") -> Target:
     """One unit of a layer, at its strongest place unless told otherwise."""
     return Target(f"unit {unit} of {layer}", layer, (unit,), (1.0,), reduce)

@@ -3,17 +3,22 @@
 import argparse
 import json
 import sys
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dissect.cli.common import add_workspace
+from dissect.cli import attribution_options as options
+from dissect.cli.common import add_workspace, open_store
 
 if TYPE_CHECKING:
+    import numpy as np
     from torch import Tensor
 
-    from dissect.attribution.gradients import Attribution
+    from dissect.attribution.catalogue import Slots
     from dissect.attribution.network import Network
     from dissect.attribution.targets import Target
+    from dissect.models import Model
+    from dissect.store.attributions import AttributionRecord, CarrierRecord
 
 GRADIENTS = (
     "gradient",
@@ -27,17 +32,45 @@ GRADIENTS = (
     "lrp-epsilon",
     "excitation",
 )
-OTHERS = ("grad-cam", "guided-grad-cam", "occlusion", "rise", "occluder-sensitivity", "units")
+OTHERS = ("grad-cam", "guided-grad-cam", "occlusion", "rise")
+QUESTIONS = ("units", "occluder-sensitivity")
 
 DESCRIPTION = """\
 Attribute a class, a unit, a direction or a concept to the places of an image; exact, with an audit of every ReLU rule.
 
-  dissect attribute gradient resnet18 --weights my.pth --image dog.jpg --target top
+  dissect attribute gradient resnet18 --weights my.pth --image dog.jpg
   dissect attribute occlusion resnet18 --image a.jpg b.jpg --target class:207 --patch 16 --stride 8
-  dissect attribute guided resnet18 --image dog.jpg --target unit:layer4:33
-  dissect attribute units resnet18 --layer layer4 --run RUN --image dog.jpg --target top    which units carried it
+  dissect attribute guided resnet18 --image dog.jpg --target unit:layer4:33 --judge
+  dissect attribute units resnet18 --layer layer4 --run RUN --image dog.jpg     which labelled units carried it
 
-Files go to --out: an overlay (PNG) and arrays (NPZ) for each image; one JSON object on stdout says what was done.
+Methods
+  gradient              norm over the colours of the gradient (gradient-max: its largest magnitude)
+  deconvnet             modified backprop: only what is positive from above passes a ReLU; pools add up
+  deconvnet-switches    the same with explicit unpooling: where windows overlap, the last one written stays
+  guided                guided backprop: passes where both the activation and what arrives are positive
+  gradient-x-input      exact contributions of a linear network without biases
+  integrated-gradients  the gradient averaged on the way from the mean colour, times that way (--steps)
+  smoothgrad            the gradient averaged over noisy copies (--draws, --spread)
+  lrp-epsilon           relevance by the epsilon rule
+  excitation            relevance along positive weights only
+  grad-cam              maps of a layer weighed by their mean gradient (--layer, --signed); guided-grad-cam: x guided
+  occlusion             drop of the score when a window is hidden: incremental and exact, or --approximate
+  rise                  mean of random masks weighed by the score (--masks)
+  occluder-sensitivity  occlusion under eight occluders, and how much the map depends on which
+  units                 contributions of the units of --layer, named by --run, drawn on the image
+
+Targets
+  top                        the class that the network gives the image (default)
+  class:N, class:N+N+…       a class, or several that mean one thing; --probability instead of the logit
+  unit:LAYER:N               a unit at its strongest place (--reduce sum or mean over the map)
+  direction:LAYER:FILE.npy   a vector over the units of a layer
+  concept:LAYER:NAME         the sum of the concept's detectors in --run
+
+What is refused, with the reason: an activation without a definition under a ReLU rule (GELU, SiLU …, unless
+--extension derivative), a rule that replaces nothing, a target off the path, a network that answers twice in two ways.
+
+For each image an overlay (PNG) and arrays (NPZ) in --out; a row in the database (`dissect query attributions`,
+`dissect query carriers`) and the page reports/_attributions; one JSON object on stdout says what was done.
 """
 
 
@@ -49,7 +82,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "method", metavar="METHOD", choices=(*GRADIENTS, *OTHERS), help=", ".join((*GRADIENTS, *OTHERS))
+        "method", metavar="METHOD", choices=(*GRADIENTS, *OTHERS, *QUESTIONS), help="one of the methods above"
     )
     parser.add_argument(
         "model",
@@ -57,12 +90,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="torchvision:NAME (or just NAME), timm:NAME, demo, or a trusted file or module:factory",
     )
     parser.add_argument("--image", nargs="+", required=True, type=Path, metavar="FILE", help="one or more images")
-    parser.add_argument(
-        "--target",
-        default="top",
-        metavar="T",
-        help="top (default), class:N, unit:LAYER:N, direction:LAYER:FILE.npy, concept:LAYER:NAME",
-    )
+    parser.add_argument("--target", default="top", metavar="T", help="one of the targets above (default top)")
     parser.add_argument(
         "--probability", action="store_true", help="attribute the class probability instead of the logit"
     )
@@ -72,26 +100,21 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--layer", metavar="L", help="layer of grad-cam (default: the last with maps) and of units")
     parser.add_argument("--run", metavar="RUN", help="dissection that names the units (units, concept targets)")
     parser.add_argument(
-        "--weights", metavar="FILE", help=".safetensors, or a state dict (loaded as weights only, in a child process)"
+        "--judge",
+        action="store_true",
+        help="measure the map too: deletion, insertion, sensitivity-n, randomised layers, class contrast",
     )
-    parser.add_argument(
-        "--trust-code", metavar="SHA256", help="hash of the file whose code may run; a refusal prints it"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of random weights, noise and masks (default 0)")
     parser.add_argument(
         "--input-size",
         type=int,
         metavar="S",
-        help="squash images to S x S (default: as they are; 224 for several sizes)",
+        help="squash images to S x S (default: as they are)",
     )
-    parser.add_argument(
-        "--mean", metavar="R,G,B", help="mean on the 0..1 scale (default: the weights' own, or ImageNet's)"
-    )
-    parser.add_argument("--std", metavar="R,G,B", help="standard deviation on the 0..1 scale")
-    parser.add_argument("--device", default="cpu", metavar="D", help="cpu (default) or cuda")
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="folder of the files (default: WORKSPACE/attributions/METHOD)"
     )
+    parser.add_argument("--no-report", action="store_true", help="leave the page as it is")
+    options.add_network(parser)
     slots = parser.add_argument_group("slots of the method")
     slots.add_argument(
         "--readout",
@@ -146,42 +169,35 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.set_defaults(handler=run)
 
 
-def run(args: argparse.Namespace) -> int:
-    import torch
+@dataclass
+class Found:
+    """What one image gave: parts of its record, arrays, the picture to write, and what only the JSON tells."""
 
-    from dissect import models
-    from dissect.attribution.network import Network
+    record: "AttributionRecord"
+    arrays: "dict[str, np.ndarray]"
+    picture: Any
+    told: dict[str, Any]
+    carriers: "list[CarrierRecord]" = field(default_factory=list)
+
+
+def run(args: argparse.Namespace) -> int:
     from dissect.errors import SpecError
 
     if args.method == "units" and not args.layer:
         raise SpecError("units: say whose units with --layer L")
-    for path in args.image:
-        if not path.is_file():
-            raise SpecError(f"image {path} is not there")
-    loaded = models.load(
-        args.model,
-        args.weights,
-        args.trust_code,
-        _triple("--mean", args.mean),
-        _triple("--std", args.std),
-        seed=args.seed,
-    )
-    for note in loaded.notes:
-        print(note, file=sys.stderr)
-    if args.device != "cpu" and not torch.cuda.is_available():
-        raise SpecError(f"--device {args.device}: torch sees no GPU here, use cpu")
-    network = Network.of(loaded.module.to(args.device), loaded.preprocessing, loaded.source)
+    if args.judge and args.method in QUESTIONS:
+        raise SpecError(f"--judge judges maps, {args.method} is none")
+    images = [options.read_image(path, args.input_size) for path in args.image]
+    network, loaded = options.open_network(args)
     folder = args.out or Path(args.workspace) / "attributions" / args.method
     folder.mkdir(parents=True, exist_ok=True)
-    results = []
-    names: set[str] = set()
-    for path in args.image:
-        name = path.stem
-        while name in names:  # two images of one name from two folders keep both files
-            name += "-2"
-        names.add(name)
-        results.append(_one(args, network, path, folder / name))
-    record = {
+    results = [_one(args, network, loaded, path, image, folder) for path, image in zip(args.image, images)]
+    if not args.no_report:
+        from dissect.publish import publish_attributions
+
+        with open_store(args) as store:
+            print(f"page: {publish_attributions(store)}", file=sys.stderr)
+    told = {
         "method": args.method,
         "model": loaded.source,
         "weights_sha256": loaded.weights_sha256,
@@ -192,155 +208,145 @@ def run(args: argparse.Namespace) -> int:
         },
         "images": results,
     }
-    print(json.dumps(record))
+    print(json.dumps(told))
     return 0
 
 
-def _triple(option: str, text: str | None) -> tuple[float, float, float] | None:
-    from dissect.errors import SpecError
-
-    if text is None:
-        return None
-    try:
-        values = [float(part) for part in text.split(",")]
-    except ValueError:
-        values = []
-    if len(values) != 3:
-        raise SpecError(f"{option} {text!r}: expected three numbers such as 0.485,0.456,0.406")
-    return values[0], values[1], values[2]
-
-
-def _one(args: argparse.Namespace, network: "Network", path: Path, stem: Path) -> dict[str, Any]:
-    """One image: its files and its part of the JSON."""
-    from PIL import UnidentifiedImageError
+def _one(
+    args: argparse.Namespace, network: "Network", loaded: "Model", path: Path, image: "np.ndarray", folder: Path
+) -> dict[str, Any]:
+    """One image: its files, its row, and its part of the JSON."""
+    import hashlib
 
     from dissect.attribution import pictures
     from dissect.attribution.naming import parse_target
-    from dissect.errors import SpecError
+    from dissect.store import attributions
 
-    try:
-        image = pictures.read_image(path, (args.input_size, args.input_size) if args.input_size else None)
-    except (UnidentifiedImageError, OSError) as error:
-        raise SpecError(f"image {path} cannot be read: {error}") from None
     x = network.prepare(image[None])
-    target = parse_target(
-        args.target, network, x, args.probability, args.reduce, _detectors(args) if args.run else None
-    )
+    target = parse_target(args.target, network, x, args.probability, args.reduce, options.detectors_of(args))
     print(f"{path.name}: {target.title}", file=sys.stderr)
-    if args.method == "units":
-        return {"image": str(path), **_units(args, network, x, target, image, stem)}
-    if args.method == "occluder-sensitivity":
-        return {"image": str(path), **_occluders(args, network, x, target, image, stem)}
-    found = _attribution(args, network, x, target)
+    ask = {"units": _units, "occluder-sensitivity": _occluders}.get(args.method, _map)
+    found = ask(args, network, x, target, image)
+    with open_store(args, readonly=False) as store:
+        base = replace(
+            found.record,
+            method=args.method,
+            model=loaded.source,
+            weights_sha256=loaded.weights_sha256,
+            image=path.name,
+            image_sha256=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
+            run_id=store.get_run(args.run).id if args.run else None,
+            parameters=found.record.parameters | _input(args, loaded),
+        )
+        # The id is in the names, so another question never overwrites the arrays that a row stands on.
+        stem = folder / f"{path.stem}-{attributions.identity(base)[:10]}"
+        overlay, arrays = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".npz")
+        found.picture.save(overlay)
+        pictures.write_arrays(arrays, {"image": image, **found.arrays}, found.told)
+        kept = attributions.save(
+            store, replace(base, arrays=str(options.inside(arrays, Path(args.workspace)))), found.carriers
+        )
+    return {
+        "image": str(path), "attribution": kept.id, **found.told, "overlay": str(overlay), "arrays": str(arrays)
+    }  # fmt: skip
+
+
+def _input(args: argparse.Namespace, loaded: "Model") -> dict[str, Any]:
+    """What decides the input and the weights beside their hash."""
+    told: dict[str, Any] = {"mean": list(loaded.preprocessing.mean), "std": list(loaded.preprocessing.std)}
+    return told if loaded.weights_sha256 else told | {"seed_of_weights": args.seed}
+
+
+def _record(target: "Target", score: float, **parts: Any) -> "AttributionRecord":
+    from dissect.store.attributions import AttributionRecord
+
+    return AttributionRecord("", "", "", "", target.title, score, "", **parts)
+
+
+def _map(args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target", image: "np.ndarray") -> Found:
+    """A method that answers with a map."""
+    from PIL import Image
+
+    from dissect.attribution import catalogue, pictures
+    from dissect.attribution.judge.single import measure
+
+    slots = _slots(args)
+    found = catalogue.find(args.method, slots)(network, x, target)
     for note in found.notes:
         print(f"  {note}", file=sys.stderr)
     heat = found.map[0].detach().cpu().numpy()
-    from PIL import Image
-
-    overlay, arrays = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".npz")
-    Image.fromarray(pictures.overlay(image, heat)).save(overlay)
-    record = {
-        "image": str(path),
+    measures = measure(network, x, target, found.map[0], catalogue.mapper(args.method, slots)) if args.judge else {}
+    for name, value in measures.items():
+        print(f"  {name} {value:.3f}", file=sys.stderr)
+    audit = found.audit.json() if found.audit and found.audit.calls else None
+    engine = {
+        k: v for k, v in found.extra.items() if k in ("engine", "incremental_steps", "steps", "checked_gap", "error")
+    }
+    told = {
         "target": found.target,
         "score": float(found.score[0]),
         "method": found.method,
         "notes": list(found.notes),
-        "audit": found.audit.json() if found.audit and found.audit.calls else None,
+        "audit": audit,
+        "measures": measures,
         "peak": [int(i) for i in divmod(int(heat.argmax()), heat.shape[1])],
-        "engine": {
-            k: v
-            for k, v in found.extra.items()
-            if k in ("engine", "incremental_steps", "steps", "checked_gap", "error")
-        },
+        "engine": engine,
     }
     extra = {
         k: v.detach().cpu().numpy()[0]
         for k, v in found.extra.items()
         if k in ("outputs_class", "deviation", "standard_error")
     }
-    pictures.write_arrays(arrays, {"map": heat, "values": found.values[0].detach().cpu().numpy(), **extra}, record)
-    return {**record, "overlay": str(overlay), "arrays": str(arrays)}
+    record = _record(
+        target, float(found.score[0]), parameters=found.method, audit=audit, measures=measures,
+        replaced=len(audit["calls"]) if audit else None, layer=found.method.get("layer"),
+        facts={"notes": list(found.notes), **engine},
+    )  # fmt: skip
+    arrays = {"map": heat, "values": found.values[0].detach().cpu().numpy(), **extra}
+    return Found(record, arrays, Image.fromarray(pictures.overlay(image, heat)), told)
 
 
-def _attribution(args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target") -> "Attribution":
-    from dataclasses import replace
+def _slots(args: argparse.Namespace) -> "Slots":
+    from dissect.attribution.catalogue import Slots
 
-    from dissect.attribution import cam, gradients
-    from dissect.attribution.occlusion import occlude
-    from dissect.attribution.readouts import READOUTS
-    from dissect.attribution.rise import rise
-
-    if args.method == "occlusion":
-        settings: dict[str, Any] = {
-            "patch": args.patch,
-            "stride": args.stride,
-            "occluder": args.occluder,
-            "value": args.value,
-            "batch": args.batch_size,
-        }
-        if args.approximate is not None:
-            return occlude.occlude_approximately(network, x, target, cap=args.approximate, seed=args.seed, **settings)
-        return occlude.occlude(network, x, target, engine=args.engine, **settings)
-    if args.method == "rise":
-        return rise(network, x, target, masks=args.masks, seed=args.seed, batch=args.batch_size)
-    if args.method == "grad-cam":
-        return cam.grad_cam(network, x, target, args.layer, args.signed)
-    guided = args.method == "guided-grad-cam"
-    method = gradients.METHODS["guided" if guided else args.method]
-    if args.method == "integrated-gradients":
-        method = gradients.integrated_gradients(args.steps)
-    elif args.method == "smoothgrad":
-        method = gradients.smoothgrad(args.draws, args.spread, args.seed)
-    method = replace(method, extension=args.extension)
-    if args.readout:
-        method = replace(method, readout=READOUTS[args.readout])
-    if guided:
-        return cam.guided_grad_cam(network, x, target, args.layer, method)
-    return gradients.attribute(network, x, target, method)
+    return Slots(
+        readout=args.readout, extension=args.extension, steps=args.steps, draws=args.draws, spread=args.spread,
+        masks=args.masks, layer=args.layer, signed=args.signed, patch=args.patch, stride=args.stride,
+        occluder=args.occluder, value=args.value, engine=args.engine, approximate=args.approximate,
+        batch=args.batch_size, seed=args.seed,
+    )  # fmt: skip
 
 
-def _labels(args: argparse.Namespace, layer: str) -> list[Any]:
-    from dissect.attribution.carriers import unit_labels
-    from dissect.cli.common import open_store
-
-    with open_store(args) as store:
-        return unit_labels(store, args.run, layer)
-
-
-def _detectors(args: argparse.Namespace) -> Any:
-    from dissect.attribution.carriers import detectors
-
-    return lambda layer, concept: detectors(_labels(args, layer), concept)
-
-
-def _units(
-    args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target", image: Any, stem: Path
-) -> dict[str, Any]:
+def _units(args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target", image: "np.ndarray") -> Found:
     """The units that carried the decision, drawn on the image."""
+    import numpy as np
     import torch
     from torch.nn import functional as F
 
     from dissect.attribution import pictures
     from dissect.attribution.carriers import carriers, concept_sums, contributions
+    from dissect.store.attributions import CarrierRecord
 
-    labels = _labels(args, args.layer) if args.run else None
+    labels = options.labels_of(args, args.layer) if args.run else None
     found = contributions(network, x, target, args.layer, args.way)
     best = carriers(found, labels, args.top)
+    small = found.maps[0, [carrier.unit for carrier in best]].detach().cpu().to(torch.float64)
+    large = F.interpolate(small[None], size=image.shape[:2], mode="bilinear", align_corners=False)[0].numpy()
     tiles = []
-    for carrier in best:
-        small = found.maps[:, carrier.unit : carrier.unit + 1].detach().cpu().to(torch.float64)
-        large = F.interpolate(small, size=image.shape[:2], mode="bilinear", align_corners=False)[0, 0]
+    for carrier, heat in zip(best, large):
         name = carrier.label.concept if carrier.label and carrier.label.concept else "no label"
         iou = f" IoU {carrier.label.iou:.3f}" if carrier.label and carrier.label.concept else ""
-        tiles.append(
-            (
-                f"unit {carrier.unit}: {name}{iou}\n{carrier.contribution:+.4g} ({carrier.share:.1%})",
-                pictures.overlay(image, large.numpy()),
-            )
+        title = f"unit {carrier.unit}: {name}{iou}\n{carrier.contribution:+.4g} ({carrier.share:.1%})"
+        tiles.append((title, pictures.overlay(image, heat)))
+    records = [
+        CarrierRecord(
+            rank, c.unit, c.contribution, c.share, c.label.concept if c.label else None,
+            c.label.category if c.label else None, c.label.iou if c.label else None,
+            int(c.label.detector) if c.label else None,
         )
-    overlay, arrays = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".npz")
-    pictures.sheet(tiles).save(overlay)
-    record: dict[str, Any] = {
+        for rank, c in enumerate(best, 1)
+    ]  # fmt: skip
+    told: dict[str, Any] = {
         "target": found.target,
         "layer": found.layer,
         "way": found.way,
@@ -351,35 +357,40 @@ def _units(
                 "unit": c.unit,
                 "contribution": c.contribution,
                 "share": c.share,
-                "concept": c.label.concept if c.label else None,
-                "category": c.label.category if c.label else None,
-                "iou": c.label.iou if c.label else None,
+                "concept": c.concept,
+                "category": c.category,
+                "iou": c.iou,
             }
-            for c in best
+            for c in records
         ],
         "concepts": concept_sums(found, labels) if labels else None,
     }
-    pictures.write_arrays(
-        arrays, {"values": found.values[0].cpu().numpy(), "maps": found.maps[0].cpu().numpy()}, record
-    )
-    return {**record, "overlay": str(overlay), "arrays": str(arrays)}
+    record = _record(
+        target, told["score"], parameters={"way": found.way}, layer=found.layer,
+        facts={"completeness_gap": told["completeness_gap"], "concepts": told["concepts"]},
+    )  # fmt: skip
+    arrays = {"values": found.values[0].cpu().numpy(), "carriers": small.numpy().astype(np.float32)}
+    return Found(record, arrays, pictures.sheet(tiles), told, records)
 
 
 def _occluders(
-    args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target", image: Any, stem: Path
-) -> dict[str, Any]:
-    """The map under every occluder, and how well they agree."""
+    args: argparse.Namespace, network: "Network", x: "Tensor", target: "Target", image: "np.ndarray"
+) -> Found:
+    """Occlusion under every occluder."""
     from dissect.attribution import pictures
     from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 
     found = occluder_sensitivity(
         network, x, target, patch=args.patch, stride=args.stride, engine=args.engine, batch=args.batch_size
     )
-    maps = {name: a.map[0].detach().cpu().numpy() for name, a in zip(found.occluders, found.maps)}
-    overlay, arrays = stem.with_name(stem.name + ".png"), stem.with_name(stem.name + ".npz")
-    pictures.sheet([(name, pictures.overlay(image, heat)) for name, heat in maps.items()]).save(overlay)
-    record = {"target": target.title, "score": float(found.maps[0].score[0]), **found.json()}
-    pictures.write_arrays(
-        arrays, {name.replace(" ", "_").replace(",", "_"): heat for name, heat in maps.items()}, record
-    )
-    return {**record, "overlay": str(overlay), "arrays": str(arrays)}
+    maps = [a.map[0].detach().cpu().numpy() for a in found.maps]
+    score = float(found.maps[0].score[0])
+    facts = {
+        "occluders": list(found.occluders), "correlation": found.correlation[0].tolist(),
+        "agreement": float(found.agreement[0]),
+    }  # fmt: skip
+    print(f"  occluders agree by {facts['agreement']:.3f} (mean rank correlation)", file=sys.stderr)
+    record = _record(target, score, parameters={"patch": args.patch, "stride": args.stride}, facts=facts)
+    sheet = pictures.sheet([(name, pictures.overlay(image, heat)) for name, heat in zip(found.occluders, maps)])
+    arrays = {f"occluder_{at}": heat for at, heat in enumerate(maps)}
+    return Found(record, arrays, sheet, {"target": target.title, "score": score, **facts})

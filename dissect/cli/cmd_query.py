@@ -18,6 +18,9 @@ Ask the unit x concept table.
   dissect query concepts --category part --detectors     concepts that some unit detects
   dissect query images --layer layer4 --unit 12          its exemplars
   dissect query syntheses --layer layer4 --unit 12       its maximum impulses and inversions
+  dissect query attributions --image dog.jpg             maps, with what was replaced and how they were judged
+  dissect query carriers --concept dog                   decisions that detectors of dog had a part in
+  dissect query judgements --method guided               how good a method was, beside maps that know nothing
   dissect query diff before after                        concepts that came or went
   dissect query sql "SELECT concept, count(*) FROM v_best_label GROUP BY concept"
 """
@@ -38,7 +41,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         description=DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    kinds = parser.add_subparsers(title="what", metavar="units|concepts|images|syntheses|diff|sql", required=True)
+    kinds = parser.add_subparsers(
+        title="what", metavar="units|concepts|images|syntheses|attributions|carriers|judgements|diff|sql", required=True
+    )
 
     def add(
         name: str, handler: Callable[[argparse.Namespace], int], about: str, filters: type[Any] | None = None
@@ -67,6 +72,20 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     made.add_argument("--layer", metavar="L", help="those made at a layer")
     made.add_argument("--unit", type=int, metavar="U", help="those of a unit or class, from 0")
     made.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
+    maps = add("attributions", run_attributions, "where decisions came from: maps, audits, measures, files")
+    maps.add_argument("--method", metavar="NAME", help="those of one method, such as guided")
+    carried = add("carriers", run_carriers, "units that carried decisions, with their labels")
+    carried.add_argument("--concept", metavar="NAME", help="units with this label")
+    carried.add_argument("--unit", type=int, metavar="U", help="this unit, from 0")
+    for made in (maps, carried):
+        made.add_argument("--run", metavar="RUN", help="those whose units a dissection named")
+        made.add_argument("--image", metavar="FILE", help="those of an image, by its file name")
+        made.add_argument("--target", metavar="TITLE", help="those of a target, as it is told: 'class 3 (logit)'")
+        made.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
+    judged = add("judgements", run_judgements, "cells of the tables that judge methods")
+    judged.add_argument("--run", metavar="RUN", help="tables whose targets a dissection found")
+    judged.add_argument("--method", metavar="NAME", help="one method or baseline")
+    judged.add_argument("--top", type=_positive, metavar="N", help="the first N rows (default: all)")
     diff = add("diff", run_diff, "what two runs say differently")
     diff.add_argument("one", metavar="RUN")
     diff.add_argument("other", metavar="RUN")
@@ -149,6 +168,36 @@ def run_syntheses(args: argparse.Namespace) -> int:
         rows = syntheses.rows(store, args.run, args.command, args.layer, args.unit)
         shown = [name for name in syntheses.COLUMNS if name not in ("measures", "sha256")]
         print_rows(args, syntheses.COLUMNS, islice(rows, args.top), shown=shown)
+    return 0
+
+
+def run_attributions(args: argparse.Namespace) -> int:
+    from dissect.store import attributions
+
+    with open_store(args) as store:
+        rows = attributions.rows(store, args.run, args.method, args.image, args.target)
+        shown = [name for name in attributions.COLUMNS if name not in ("parameters", "measures", "audit")]
+        print_rows(args, attributions.COLUMNS, islice(rows, args.top), shown=shown)
+    return 0
+
+
+def run_carriers(args: argparse.Namespace) -> int:
+    from dissect.store import attributions
+
+    with open_store(args) as store:
+        rows = attributions.carrier_rows(store, args.run, args.image, args.target, args.concept, args.unit)
+        shown = [name for name in attributions.CARRIER_COLUMNS if name != "attribution"]
+        print_rows(args, attributions.CARRIER_COLUMNS, islice(rows, args.top), shown=shown)
+    return 0
+
+
+def run_judgements(args: argparse.Namespace) -> int:
+    from dissect.store import attributions
+
+    with open_store(args) as store:
+        rows = attributions.judgement_rows(store, args.run, args.method)
+        shown = [name for name in attributions.JUDGEMENT_COLUMNS if name not in ("judgement", "settings")]
+        print_rows(args, attributions.JUDGEMENT_COLUMNS, islice(rows, args.top), shown=shown)
     return 0
 
 

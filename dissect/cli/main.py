@@ -24,7 +24,7 @@ Network dissection: which concept does each unit of a network detect, and can on
 
 ORDER = (
     "demo", "run", "runs", "query", "report", "compare", "curve", "export", "import", "submit", "worker", "jobs",
-    "logs", "cancel", "retry", "merge", "gc", "serve", "attribute", "invert", "maximize", "dream", "fool",
+    "logs", "cancel", "retry", "merge", "gc", "serve", "attribute", "judge", "invert", "maximize", "dream", "fool",
     "adversarial", "retrieve", "transfer", "compare-representations", "memorize", "exemplars", "ablate", "compose",
     "doctor",
 )  # fmt: skip

@@ -4,6 +4,7 @@ What pages show comes from the database and the files beside it; pictures come f
 hand. Nothing that differs between two equal runs (times, folders) reaches a page.
 """
 
+from dissect.publish.attribution import publish_attributions
 from dissect.publish.comparison import compare_page, publish_compare, publish_comparison
 from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
@@ -19,6 +20,7 @@ __all__ = [
     "compare_page",
     "honesty",
     "provenance",
+    "publish_attributions",
     "publish_compare",
     "publish_comparison",
     "publish_curve",

@@ -103,11 +103,17 @@ JUDGEMENT_COLUMNS = (
 _OBJECTS = ("parameters", "audit", "measures", "facts", "settings", "each")
 
 
+def identity(record: AttributionRecord) -> str:
+    """The id that a record gets: of everything that decides its numbers, so neither of files nor of measures."""
+    return _fingerprint(
+        record.method, record.model, record.weights_sha256, record.image_sha256, record.target, record.run_id,
+        record.layer, record.parameters,
+    )  # fmt: skip
+
+
 def save(store: Store, record: AttributionRecord, carriers: Sequence[CarrierRecord] = ()) -> AttributionRecord:
     """Write an attribution with its carriers in one transaction, in place of an earlier one of the same id."""
-    identity = (record.method, record.model, record.weights_sha256, record.image_sha256, record.target,
-                record.run_id, record.layer, record.parameters)  # fmt: skip
-    record = replace(record, id=record.id or _fingerprint(*identity), created_at=record.created_at or migrate.now())
+    record = replace(record, id=record.id or identity(record), created_at=record.created_at or migrate.now())
     with store.writing() as connection:
         connection.execute(delete(attributions).where(attributions.c.id == record.id))
         connection.execute(insert(attributions).values(**_plain(record)))
@@ -119,9 +125,9 @@ def save(store: Store, record: AttributionRecord, carriers: Sequence[CarrierReco
 
 def save_judgement(store: Store, record: JudgementRecord, scores: Sequence[ScoreRecord]) -> JudgementRecord:
     """Write a table with its cells in one transaction, in place of an earlier one of the same id."""
-    identity = (record.model, record.weights_sha256, record.data_name, record.data_fingerprint, record.run_id,
-                record.settings, sorted({one.method for one in scores}))  # fmt: skip
-    record = replace(record, id=record.id or _fingerprint(*identity), created_at=record.created_at or migrate.now())
+    decides = (record.model, record.weights_sha256, record.data_name, record.data_fingerprint, record.run_id,
+               record.settings, sorted({one.method for one in scores}))  # fmt: skip
+    record = replace(record, id=record.id or _fingerprint(*decides), created_at=record.created_at or migrate.now())
     with store.writing() as connection:
         connection.execute(delete(judgements).where(judgements.c.id == record.id))
         connection.execute(insert(judgements).values(**_plain(record)))

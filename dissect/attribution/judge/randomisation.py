@@ -26,12 +26,19 @@ class Stage:
 
 
 def cascading_randomisation(
-    network: Network, x: Tensor, target: Target, mapper: Mapper, seed: int = 0, layers: int | None = None
+    network: Network,
+    x: Tensor,
+    target: Target,
+    mapper: Mapper,
+    seed: int = 0,
+    layers: int | None = None,
+    maps: int | None = None,
 ) -> list[Stage]:
     """From the output down, each layer's weights are shuffled among themselves, which keeps their distribution.
 
-    Works on a copy; the network given is not touched. layers: stop after so many. A map that stays like the true one
-    all the way down shows the image, not the network.
+    Works on a copy; the network given is not touched. layers: stop after so many. maps: look at so many stages only,
+    evenly spaced, the last one among them. A map that stays like the true one all the way down shows the image, not the
+    network. Layers above the target's own do not count: shuffling them changes nothing.
     """
     x = network.check_input(x)
     true = mapper(network, x, target)
@@ -39,22 +46,38 @@ def cascading_randomisation(
         copy.deepcopy(network.module), network.mean, network.std, f"{network.name} with shuffled weights"
     )
     generator = torch.Generator().manual_seed(seed)
-    order = [
-        name for name in network.probe(x).shapes if any(True for _ in network.named[name].parameters(recurse=False))
-    ]
+    run = list(network.probe(x).shapes)  # in order of execution, a part after what is inside it
+    if target.layer in run:
+        run = run[: run.index(target.layer) + 1]
+    order = [name for name in run if any(True for _ in network.named[name].parameters(recurse=False))]
+    order = list(reversed(order))[:layers]
+    seen = _spaced(len(order), maps or len(order))
     stages = []
-    for name in list(reversed(order))[:layers]:
+    for position, name in enumerate(order):
         _shuffle(shuffled.named[name], generator)
+        if position not in seen:
+            continue
         found = mapper(shuffled, x, target)
         pairs = list(zip(true, found))
         stages.append(
             Stage(
                 name,
-                sum(rank_correlation(a, b) for a, b in pairs) / len(pairs),
-                sum(rank_correlation(a.abs(), b.abs()) for a, b in pairs) / len(pairs),
+                sum(_likeness(a, b) for a, b in pairs) / len(pairs),
+                sum(_likeness(a.abs(), b.abs()) for a, b in pairs) / len(pairs),
             )
         )
     return stages
+
+
+def _spaced(count: int, wanted: int) -> set[int]:
+    """`wanted` of the positions 0 to count - 1, evenly spaced, the last one among them."""
+    wanted = min(max(wanted, 1), count)
+    return {round((k + 1) * count / wanted) - 1 for k in range(wanted)}
+
+
+def _likeness(a: Tensor, b: Tensor) -> float:
+    """Rank correlation; 1 for a map that did not change at all, also where it is constant."""
+    return 1.0 if torch.equal(a, b) else rank_correlation(a, b)
 
 
 @torch.no_grad()

@@ -2,22 +2,21 @@
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dissect.attribution.gradients import scores
-from dissect.attribution.judge.curves import deletion, insertion
-from dissect.attribution.judge.masks import TOLERANCE, energy, pointing
 from dissect.attribution.judge.randomisation import Mapper
-from dissect.attribution.network import Network
-from dissect.attribution.targets import Target
+from dissect.attribution.judge.scores import SCORES, Answer, Settings, find_scores
+from dissect.attribution.network import OUTPUT, Network
+from dissect.attribution.targets import Target, class_target
 from dissect.errors import SpecError
 
 BASELINES = ("constant", "random", "centre", "ground truth")
+FAST = ("pointing", "energy", "deletion", "insertion")  # the scores that need one map
 
 
 @dataclass(frozen=True)
@@ -111,18 +110,20 @@ def judge(
     network: Network,
     items: Iterable[Item],
     methods: Mapping[str, Mapper],
-    tolerance: float = TOLERANCE,
-    curves: bool = True,
-    step: int | None = None,
-    seed: int = 0,
-    smooth: Callable[[Tensor], Tensor] | None = None,
+    scores: Sequence[str] = FAST,
+    settings: Settings | None = None,
+    rivals: Sequence[Target] | None = None,
+    watch: Callable[[int], None] = lambda done: None,
 ) -> Judgement:
-    """Pointing, energy in the mask, deletion and insertion of every method and of the four baselines.
+    """Every score of every method and of the four baselines over the items.
 
-    Methods map (network, x [1, C, h, w], target) to [1, h, w]. curves: forward passes by the hundred for each map.
-    smooth: applied to the methods' maps before pointing (TorchRay smooths gradients), never to the baselines.
-    Pointing takes the map as it is: a signed method is judged by its most positive place.
+    Methods map (network, x [1, C, h, w], target) to [1, h, w]; baselines are methods that never look at the network.
+    rivals: targets of class contrast; all classes of the network unless given. Pointing takes the map as it is: a
+    signed method is judged by its most positive place. watch: called after each item.
+    Raises SpecError for unknown scores, a method with the name of a baseline, no item at all.
     """
+    names = find_scores(tuple(scores))
+    settings = settings or Settings()
     clash = set(methods) & set(BASELINES)
     if clash:
         raise SpecError(f"method {sorted(clash)[0]!r} has the name of a baseline")
@@ -131,43 +132,50 @@ def judge(
     for number, item in enumerate(items):
         x = network.prepare(item.image[None])
         mask = torch.from_numpy(np.ascontiguousarray(item.mask)).to(torch.bool)
-        probability = _as_probability(item.target)
+        rival = _rival(network, x, item.target, rivals) if "class contrast" in names else None
         for name, row in rows.items():
-            heat = (
-                methods[name](network, x, item.target)[0].detach().cpu()
-                if name in methods
-                else baseline_map(name, mask, seed + number)
-            )
-            if smooth is not None and name in methods:
-                heat = smooth(heat)
-            row.each.setdefault("pointing", []).append(pointing(heat, mask, tolerance))
-            row.each.setdefault("energy", []).append(energy(heat, mask))
-            if curves:
-                row.each.setdefault("deletion", []).append(
-                    deletion(network, x, heat, probability, step, seed=seed).area
-                )
-                row.each.setdefault("insertion", []).append(
-                    insertion(network, x, heat, probability, step, seed=seed).area
-                )
+            mapper = methods[name] if name in methods else _blind(baseline_map(name, mask, settings.seed + number))
+            heat = mapper(network, x, item.target)[0].detach().cpu()
+            own = settings if name in methods else replace(settings, smooth=0.0)  # a baseline is what it is
+            answer = Answer(network, x, item.target, heat, mapper, own, mask, rival)
+            for score in names:
+                row.each.setdefault(score, []).append(SCORES[score](answer))
         count += 1
+        watch(count)
     if not count:
         raise SpecError("nothing to judge: there is no item")
-    settings = {"tolerance": tolerance, "step": step or "one image row", "seed": seed, "smooth": smooth is not None}
-    return Judgement(tuple(rows.values()), count, settings)
+    told = asdict(settings) | {"step": settings.step or "one image row"}
+    return Judgement(tuple(rows.values()), count, told)
 
 
-def _as_probability(target: Target) -> Target:
-    """Deletion and insertion watch the class probability; other targets are watched as they are."""
-    from dataclasses import replace
+def _blind(heat: Tensor) -> Mapper:
+    """A method that answers one map, whatever it is asked."""
+    return lambda network, x, target: heat[None]
 
-    from dissect.attribution.network import OUTPUT
 
-    return replace(target, probability=True) if target.layer == OUTPUT else target
+def _rival(network: Network, x: Tensor, target: Target, rivals: Sequence[Target] | None) -> Target:
+    return rival_class(network, x, target) if rivals is None else contrast_targets(network, x, target, rivals)[1]
+
+
+def rival_class(network: Network, x: Tensor, target: Target) -> Target:
+    """The strongest class on x that is not the target's. Raises SpecError for a target that is no class."""
+    if target.layer != OUTPUT:
+        raise SpecError(f"class contrast of {target.title}: say which targets are its rivals")
+    with torch.no_grad(), network.running():
+        output = network.forward(x, OUTPUT)[0]
+    rivals = [unit for unit in output[0].flatten().argsort(descending=True).tolist() if unit not in target.units]
+    if not rivals:
+        raise SpecError("class contrast needs a second target")
+    return class_target(rivals[0], target.probability)
 
 
 def contrast_targets(network: Network, x: Tensor, first: Target, others: Sequence[Target]) -> tuple[Target, Target]:
-    """The target and its strongest rival on x [1, C, h, w]: the harder pair for class contrast."""
-    rivals = [(float(scores(network, x, target)[0]), i) for i, target in enumerate(others) if target != first]
+    """The target and its strongest rival on x [1, C, h, w]: the harder pair for class contrast. One forward pass for
+    each layer among the others."""
+    rivals = [target for target in others if target.units != first.units or target.layer != first.layer]
     if not rivals:
         raise SpecError("class contrast needs a second target")
-    return first, others[max(rivals)[1]]
+    with torch.no_grad(), network.running():
+        outputs = {layer: network.forward(x, layer)[0] for layer in {target.layer for target in rivals}}
+    strength = [float(target.score(outputs[target.layer])[0]) for target in rivals]
+    return first, rivals[max(range(len(rivals)), key=strength.__getitem__)]

@@ -87,7 +87,7 @@ def test_occluder_sensitivity_reports_the_correlations(
 ) -> None:
     options = ("--patch", "32", "--stride", "32", "--target", "class:1")
     _, record, _ = run(capsys, "occluder-sensitivity", MODEL, "--image", photos[0], "--workspace", tmp_path, *options)
-    assert len(record["images"][0]["occluders"]) == len(record["images"][0]["correlation"][0]) == 8
+    assert len(record["images"][0]["occluders"]) == len(record["images"][0]["correlation"]) == 8
 
 
 @pytest.mark.parametrize(

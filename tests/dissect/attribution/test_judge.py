@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -26,6 +27,7 @@ from dissect.attribution.judge.planted import (
     planted_network,
 )
 from dissect.attribution.judge.randomisation import cascading_randomisation, class_contrast
+from dissect.attribution.judge.scores import MASKED, MEANING, SCORES, Settings
 from dissect.attribution.judge.sensitivity_n import sensitivity_n
 from dissect.attribution.judge.table import BASELINES, Item, baseline_map, contrast_targets, judge
 from dissect.attribution.network import Network
@@ -77,7 +79,7 @@ def test_tolerance_is_strictly_less() -> None:
 
 
 @given(st.integers(0, 10**6), st.floats(0, 6))
-@settings(max_examples=30, deadline=None)
+@hypothesis_settings(max_examples=30, deadline=None)
 def test_widened_is_every_place_near_enough(seed: int, tolerance: float) -> None:
     mask = torch.rand(9, 11, generator=torch.Generator().manual_seed(seed)) < 0.1
     places = mask.nonzero().double()
@@ -176,6 +178,17 @@ def test_randomisation_works_on_a_copy_from_the_top_down() -> None:
     assert again == stages
 
 
+def test_few_maps_of_a_cascade_are_stages_of_the_whole_one() -> None:
+    network, x = nets.wrap(nets.seeded(nets.Spelt("module"))), nets.image()
+    whole = cascading_randomisation(network, x, class_target(1), mapper("gradient"))
+    assert cascading_randomisation(network, x, class_target(1), mapper("gradient"), maps=1) == whole[-1:]
+    assert cascading_randomisation(network, x, class_target(1), mapper("gradient"), maps=2) == whole[1:]
+    assert cascading_randomisation(network, x, class_target(1), mapper("gradient"), maps=9) == whole
+    # Layers above the target's own have no say in it, so they are not among the stages.
+    below = cascading_randomisation(network, x, unit_target("two", 0), mapper("gradient"))
+    assert [stage.layer for stage in below] == ["two", "one"]
+
+
 def test_class_contrast() -> None:
     network, x = nets.wrap(nets.seeded(nn.Sequential(nn.Flatten(), nn.Linear(3 * 36, 3)))), nets.image(side=6)
     pair = (class_target(0), class_target(1))
@@ -212,7 +225,7 @@ def test_baselines_on_the_planted_set_are_what_they_must_be() -> None:
         for column in range(places):
             image, mask = planted_image(SHAPES[0], row, column, side, rng, 0)
             items.append(Item(image, mask, class_target(0)))
-    found = judge(planted_network(), items, {}, tolerance=0, curves=False)
+    found = judge(planted_network(), items, {}, MASKED, Settings(tolerance=0))
     assert {row.method for row in found.rows} == set(BASELINES)
     assert found.row("ground truth").mean("pointing") == found.row("ground truth").mean("energy") == 1
     area = SIDE**2 / side**2
@@ -229,7 +242,7 @@ def test_methods_beat_chance_on_the_planted_set_and_the_table_shows_all() -> Non
         "guided": mapper("guided"),
         "occlusion": lambda n, x, t: occlude(n, x, t, 9, 3).map,
     }
-    found = judge(planted_network(), planted_items(6, seed=1), methods, tolerance=5, step=200)
+    found = judge(planted_network(), planted_items(6, seed=1), methods, settings=Settings(5, 0.02, step=200))
     for name in methods:
         assert found.row(name).mean("pointing") == 1
         assert found.row(name).mean("deletion") <= found.row("random").mean("deletion")
@@ -240,6 +253,26 @@ def test_methods_beat_chance_on_the_planted_set_and_the_table_shows_all() -> Non
         judge(planted_network(), planted_items(1), {"centre": mapper("gradient")})
     with pytest.raises(SpecError, match="nothing to judge"):
         judge(planted_network(), [], methods)
+
+
+def test_every_score_is_explained_and_taken_of_every_row() -> None:
+    assert set(MEANING) == set(SCORES)
+    methods = {"gradient": mapper("gradient"), "guided": mapper("guided")}
+    found = judge(
+        planted_network(), planted_items(2, seed=5), methods, tuple(SCORES), Settings(step=400, draws=16, cell=4)
+    )
+    for row in found.rows:
+        assert set(row.each) == set(SCORES)
+        assert all(math.isfinite(row.mean(score)) for score in SCORES)
+    # Maps that never look at the network do not change with it; a map of noise has nothing to do with the drops.
+    for name in BASELINES:
+        assert found.row(name).mean("randomisation") == pytest.approx(1)
+        assert found.row(name).mean("class contrast") == pytest.approx(1)
+    assert found.row("constant").mean("sensitivity-n") == 0
+    assert found.row("ground truth").mean("sensitivity-n") > 0.5
+    assert found.row("gradient").mean("class contrast") < 0.99
+    with pytest.raises(SpecError, match="score 'beauty' is unknown"):
+        judge(planted_network(), planted_items(1), methods, ("beauty",))
 
 
 def test_baseline_maps() -> None:
