@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from broden import BrodenError
 from dissect.errors import DissectError
 from dissect.workspace import Workspace
 
@@ -31,6 +32,9 @@ def main() -> int:
     except DissectError as error:
         print(f"dissect: {error}", file=sys.stderr)
         return error.exit_code
+    except BrodenError as error:
+        print(f"dissect: {error}", file=sys.stderr)
+        return 2
     except MemoryError:
         print("dissect: out of memory", file=sys.stderr)
         return 5

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from broden import BrodenError
 from dissect.errors import SpecError
 from dissect.preparing import Prepared, prepare
 from dissect.process import code_version
@@ -42,7 +43,7 @@ def plan(workspace: Workspace, spec: Spec, announce: Callable[[str], None]) -> l
     for number, request in enumerate(spec.requests, 1):
         try:
             prepared = prepare(workspace, request, announce)
-        except SpecError as error:
+        except (SpecError, BrodenError) as error:
             raise SpecError(f"run {number} of {len(spec.requests)}: {error}") from None
         count = spec.shards or max(1, min(BLOCKS, math.ceil(len(prepared.data) / SHARD_IMAGES)))
         found.append(Planned(prepared, count))
