@@ -2,6 +2,7 @@
 
 import html
 import re
+import time
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import reports
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
 from dissect.store import Store, syntheses
+from dissect.store.ledger import JobRecord, Ledger
 from dissect.store.records import FINISHED
 from reports import pages
 
@@ -57,12 +59,28 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
         for kind in ("compare", "curve")
         for path in sorted(folder.glob(f"{kind}-*/index.html"))
     )
+    links = {run.id: run.link for run in listed}
+    jobs = tuple(
+        pages.JobRow(
+            str(job.id), _request(job), job.state, job.done, job.shards, job.attempts, job.held, links.get(job.run_id),
+            unfoldered(job.error or ""),
+        )
+        for job in reversed(Ledger(store, time.time).jobs())
+    )  # fmt: skip
     shown = folder / "_gallery" / "index.html"
     made = reports.plural(len(syntheses.every(store)), "synthesis", "syntheses")
     gallery = pages.Listed("Synthesised pictures", "_gallery/index.html", made)
     return reports.write_workspace(
-        pages.WorkspacePage(title, tuple(listed), sightings, comparisons, gallery if shown.is_file() else None), folder
+        pages.WorkspacePage(title, tuple(listed), sightings, comparisons, gallery if shown.is_file() else None, jobs),
+        folder,
     )
+
+
+def _request(job: JobRecord) -> str:
+    """What a job dissects, in words."""
+    asked = job.request
+    words = f"{asked['model']} {', '.join(asked['layers'])} on {Path(asked['data']).name}"
+    return f"{job.name}: {unfoldered(words)}" if job.name != job.run_id else unfoldered(words)
 
 
 def _title(page: Path) -> str:

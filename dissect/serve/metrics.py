@@ -3,12 +3,14 @@
 To add figures (of jobs, of shards): write a function Store -> samples and name it in SOURCES.
 """
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from threading import Lock
 
 from dissect.process import peak_rss
 from dissect.store import Store
+from dissect.store.ledger import Ledger
 from dissect.store.other_rows import RUN_COLUMNS, run_rows
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,12 +45,19 @@ def database(store: Store) -> Iterator[Sample]:
         yield Sample("dissect_database_bytes", "gauge", "Size of the database file.", file.stat().st_size)
 
 
+def ledger(store: Store) -> Iterator[Sample]:
+    """Jobs and shards of the batch service by state."""
+    for name, count in sorted(Ledger(store, time.time).counts().items()):
+        kind, state = name.split("_", 1)
+        yield Sample(f"dissect_{kind}s", "gauge", f"Number of {kind}s by state.", count, {"state": state})
+
+
 def process(_: Store) -> Iterator[Sample]:
     """Memory of this server."""
     yield Sample("dissect_peak_rss_bytes", "gauge", "Largest resident memory of this server.", peak_rss())
 
 
-SOURCES: tuple[Callable[[Store], Iterable[Sample]], ...] = (runs, database, process)
+SOURCES: tuple[Callable[[Store], Iterable[Sample]], ...] = (runs, database, ledger, process)
 
 
 class Traffic:

@@ -25,7 +25,7 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job; `done` of `shards` shards are measured. error: why it failed."""
+    """A job; `done` of `shards` shards are measured, `held` are being worked on. error: why it failed."""
 
     id: int
     run_id: str
@@ -40,6 +40,8 @@ class JobRecord:
     error: str | None
     shards: int
     done: int
+    attempts: int
+    held: int
 
 
 @dataclass(frozen=True)
@@ -190,7 +192,13 @@ class Ledger:
         """All jobs, oldest first."""
         count = select(func.count()).where(shards.c.job_id == jobs.c.id, shards.c.kind == "measure")
         done = count.where(shards.c.state == "done")
-        query = select(jobs, count.scalar_subquery().label("shards"), done.scalar_subquery().label("done"))
+        mine = shards.c.job_id == jobs.c.id
+        tried = select(func.coalesce(func.sum(shards.c.token), 0)).where(mine)
+        held = select(func.count()).where(mine, shards.c.state == "leased")
+        query = select(
+            jobs, count.scalar_subquery().label("shards"), done.scalar_subquery().label("done"),
+            tried.scalar_subquery().label("attempts"), held.scalar_subquery().label("held"),
+        )  # fmt: skip
         with self.store.reading() as connection:
             rows = connection.execute(query.order_by(jobs.c.id)).all()
         return [JobRecord(**row._asdict() | {"request": json.loads(row.request)}) for row in rows]
