@@ -48,6 +48,7 @@ class CarrierView:
     concept: str | None = told("its label; None: no label or no dissection")
     category: str | None = told("category of the label")
     iou: float | None = told("IoU of the label")
+    detector: bool = told("whether that IoU passed the cut")
     contribution: float = told("what the unit gave to the score")
     share: float = told("of the sum of all magnitudes, 0 to 1")
     map: np.ndarray = told("where it gave it: float [h, w]")
@@ -99,6 +100,7 @@ class Decision:
     maps: tuple[MapView, ...] = told("one view a method", default=())
     carriers: tuple[CarriersView, ...] = told("one view a layer", default=())
     occluders: tuple[OccluderView, ...] = told("occluder sensitivity", default=())
+    meanings: tuple[Fact, ...] = told("what the scores of the maps mean", default=())
 
 
 @dataclass(frozen=True)

@@ -285,3 +285,4 @@ class WorkspacePage:
     comparisons: tuple[Listed, ...] = told("comparison pages", default=())
     gallery: Listed | None = told("the gallery of synthesised pictures; None: there is none", default=None)
     jobs: tuple[JobRow, ...] = told("jobs, where there is a queue, newest first", default=())
+    attributions: Listed | None = told("the page of attributions; None: there is none", default=None)

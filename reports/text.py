@@ -29,7 +29,7 @@ def number(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A measured value with its sign."""
     told = number(value)
-    return told if told.startswith(("-", "n")) else f"+{told}"
+    return told if told == "n/a" else f"−{told[1:]}" if told.startswith("-") else f"+{told}"
 
 
 def percent(share: float) -> str:

@@ -12,9 +12,11 @@ import numpy as np
 import reports
 from dissect.attribution import pictures
 from dissect.attribution.judge.scores import MEANING
+from dissect.attribution.judge.single import CHANCE
 from dissect.errors import SpecError
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
+from dissect.publish.workspace import publish_workspace
 from dissect.store import Store, attributions
 from dissect.store.attributions import AttributionRecord, CarrierRecord, JudgementRecord
 from reports import attribution as pages
@@ -25,14 +27,20 @@ BEST_CONCEPTS = 12  # sums by concept that are shown
 
 
 def publish_attributions(store: Store, title: str = "Attributions") -> Path:
-    """Write reports/_attributions/index.html of the workspace, newest decision first."""
+    """Write reports/_attributions/index.html of the workspace, newest decision first; the first time also the page of
+    the workspace, which links to it."""
+    folder = store.workspace.root / "reports"
+    linked = (folder / pages.ASIDE / "index.html").is_file()
     records = attributions.every(store)
     newest = {_question(record): number for number, record in enumerate(records)}
     by_question = sorted(records, key=lambda record: -newest[_question(record)])
     decisions = tuple(_decision(store, list(group)) for _, group in groupby(by_question, key=_question))
     tables = tuple(_judgement(store, record) for record in reversed(attributions.every_judgement(store)))
     page = pages.AttributionsPage(title, decisions, tables)
-    return reports.write_attributions(page, store.workspace.root / "reports")
+    index = reports.write_attributions(page, folder)
+    if not linked:
+        publish_workspace(store)
+    return index
 
 
 def _question(record: AttributionRecord) -> tuple[str, ...]:
@@ -53,10 +61,12 @@ def _decision(store: Store, records: list[AttributionRecord]) -> pages.Decision:
             occluders.append(_occluders(record, read))
         else:
             maps.append(_map(record, read))
-    photo = pages.Overlay(f"{first.image}", lambda: arrays[first.id]["image"])
+    photo = pages.Overlay(first.image, lambda: arrays[first.id]["image"])
+    scored = {name for record in records for name in record.measures}
+    meanings = tuple(Fact(name, meaning) for name, meaning in MEANING.items() if name in scored)
     return pages.Decision(
         f"d{first.id[:10]}", first.image, first.target, unfoldered(first.model), first.score, photo, tuple(maps),
-        tuple(carriers), tuple(occluders),
+        tuple(carriers), tuple(occluders), meanings,
     )  # fmt: skip
 
 
@@ -114,10 +124,14 @@ def _lead(record: AttributionRecord) -> str:
 
 
 def _measures(record: AttributionRecord) -> tuple[Fact, ...]:
-    return tuple(
-        Fact(name, f"{value:.3f}" + (f" ({MEANING[name].rpartition('; ')[2]})" if name in MEANING else ""))
-        for name, value in record.measures.items()
-    )
+    """Every score of the map; beside it that of a random map where it was taken."""
+    found = []
+    for name, value in record.measures.items():
+        if name.endswith(CHANCE):
+            continue
+        blind = record.measures.get(name + CHANCE)
+        found.append(Fact(name, f"{value:.3f}" + (f" (random map {blind:.3f})" if blind is not None else "")))
+    return tuple(found)
 
 
 def _carriers(store: Store, record: AttributionRecord, read: _Arrays) -> pages.CarriersView | None:
@@ -128,17 +142,22 @@ def _carriers(store: Store, record: AttributionRecord, read: _Arrays) -> pages.C
     link, name = _links(store, record)
     units = tuple(
         pages.CarrierView(
-            one.unit, one.concept, one.category, one.iou, one.contribution, one.share, small,
+            one.unit, _shown(one.concept, one.category), one.category, one.iou, bool(one.detector), one.contribution,
+            one.share, small,
             pages.Overlay(f"unit {one.unit}{f', {one.concept}' if one.concept else ''}", _enlarged(image, small)),
             link(one) if link else None,
         )
         for one, small in zip(found, maps)
     )  # fmt: skip
     sums = tuple(
-        pages.ConceptSum(row["concept"], row["category"], row["units"], row["contribution"])
+        pages.ConceptSum(_shown(row["concept"], row["category"]), row["category"], row["units"], row["contribution"])
         for row in (record.facts.get("concepts") or [])[:BEST_CONCEPTS]
     )
     return pages.CarriersView(record.layer or "", name, _ways(record), units, sums)
+
+
+def _shown(concept: str | None, category: str | None) -> str | None:
+    return None if concept is None else reports.shown(concept, category or "")
 
 
 def _ways(record: AttributionRecord) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 import reports
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
-from dissect.store import Store, syntheses
+from dissect.store import Store, attributions, syntheses
 from dissect.store.ledger import JobRecord, Ledger
 from dissect.store.records import FINISHED
 from reports import pages
@@ -70,10 +70,20 @@ def publish_workspace(store: Store, title: str = "Dissections") -> Path:
     shown = folder / "_gallery" / "index.html"
     made = reports.plural(len(syntheses.every(store)), "synthesis", "syntheses")
     gallery = pages.Listed("Synthesised pictures", "_gallery/index.html", made)
-    return reports.write_workspace(
-        pages.WorkspacePage(title, tuple(listed), sightings, comparisons, gallery if shown.is_file() else None, jobs),
-        folder,
-    )
+    page = pages.WorkspacePage(
+        title, tuple(listed), sightings, comparisons, gallery if shown.is_file() else None, jobs,
+        _attributions(store, folder),
+    )  # fmt: skip
+    return reports.write_workspace(page, folder)
+
+
+def _attributions(store: Store, folder: Path) -> pages.Listed | None:
+    """The link to the page of attributions, where there is one."""
+    if not (folder / "_attributions" / "index.html").is_file():
+        return None
+    maps, tables = len(attributions.every(store)), len(attributions.every_judgement(store))
+    note = f"{reports.plural(maps, 'map')}, {reports.plural(tables, 'judging table')}"
+    return pages.Listed("Where decisions came from", "_attributions/index.html", note)
 
 
 def _request(job: JobRecord) -> str:

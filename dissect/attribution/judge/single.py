@@ -9,7 +9,8 @@ from dissect.attribution.judge.table import rival_class
 from dissect.attribution.network import OUTPUT, Network
 from dissect.attribution.targets import Target
 
-CHANCE = ("deletion", "insertion")  # also taken of a random map, without which their values say little
+BESIDE = ("deletion", "insertion")  # also taken of a random map, without which their values say little
+CHANCE = ", random map"  # the end of their names then
 
 
 def measure(
@@ -27,6 +28,6 @@ def measure(
         if name in MASKED or (name == "class contrast" and rival is None):
             continue
         found[name] = score(answer)
-        if name in CHANCE:
-            found[f"{name}, random map"] = score(blind)
+        if name in BESIDE:
+            found[name + CHANCE] = score(blind)
     return found
