@@ -34,6 +34,7 @@ def layer_gradient(network: Network, x: Tensor, target: Target, layer: str) -> t
 def default_layer(network: Network, x: Tensor, target: Target) -> str:
     """The last layer with maps of more than one place that runs before the target's layer."""
     x = network.check_input(x)
+    target.check(network, x)
     layers = network.map_layers(x)
     if target.layer != OUTPUT:
         order = list(network.probe(x).shapes)

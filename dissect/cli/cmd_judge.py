@@ -119,7 +119,10 @@ def run(args: argparse.Namespace) -> int:
     settings = scores.Settings(tolerance, args.smooth, args.step, cell=4 if planted else 16, seed=args.seed)
     layer = None if args.run else args.layer
     slots = Slots(patch=args.patch, stride=args.stride, masks=args.masks, layer=layer, seed=args.seed)
-    methods = {name: mapper(name, slots) for name in args.methods.split(",")}
+    chosen = args.methods.split(",")
+    if len(set(chosen)) < len(chosen):
+        raise SpecError(f"--methods {args.methods}: a method is named twice")
+    methods = {name: mapper(name, slots) for name in chosen}
     asked = _planted(args) if planted else _concepts(args)
     progress = Progress("judging", len(asked.items))
     found = judge(asked.network, asked.items, methods, names, settings, asked.rivals, lambda done: progress.advance(1))
@@ -157,6 +160,7 @@ def _finite(value: float) -> float | None:
 
 
 def _planted(args: argparse.Namespace) -> Questions:
+    """The set and the network whose answer is known by construction."""
     from dissect.attribution.judge.planted import planted_items, planted_network
 
     items = list(planted_items(args.items, seed=args.seed))
@@ -164,6 +168,7 @@ def _planted(args: argparse.Namespace) -> Questions:
 
 
 def _concepts(args: argparse.Namespace) -> Questions:
+    """Images of a concept set, each asked for the target of a concept that it shows."""
     import broden
     from dissect.attribution.judge.concepts import concept_items
     from dissect.attribution.network import OUTPUT

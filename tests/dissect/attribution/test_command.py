@@ -95,6 +95,7 @@ def test_occluder_sensitivity_reports_the_correlations(
     [
         (["gradient", "--target", "class:99999"], "class 99999 is out of range"),
         (["gradient", "--target", "unit:nothing:1"], "has no layer 'nothing'"),
+        (["grad-cam", "--target", "unit:nothing:1"], "has no layer 'nothing'"),
         (["gradient", "--target", "concept:features.12:dog"], "--run"),
         (["occlusion", "--patch", "100"], "larger than the image"),
         (["units"], "--layer"),
