@@ -199,12 +199,13 @@ def _carriers(new: Path, key: str, view: CarriersView, photo: _Shown) -> dict[st
     }
 
 
-def _best(table: JudgementView) -> list[float]:
-    """For each score the best mean of a method that is no baseline: the largest, or the smallest where low is good."""
+def _best(table: JudgementView) -> list[str]:
+    """For each score the best mean of a method that is no baseline, as it is shown: the largest, or the smallest where
+    low is good."""
     found = []
     for at, (_, meaning) in enumerate(table.scores):
         values = [row.cells[at].mean for row in table.rows if not row.baseline]
-        found.append((min if meaning.endswith("low is good") else max)(values, default=float("nan")))
+        found.append(f"{(min if meaning.endswith('low is good') else max)(values, default=0.0):.3f}")
     return found
 
 

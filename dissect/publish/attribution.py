@@ -221,8 +221,9 @@ def _judgement(store: Store, record: JudgementRecord) -> pages.JudgementView:
         else f"{reports.plural(record.items, 'image')} whose class is decided by one planted shape, on a network that "
         "looks at nothing else by construction: the map should lie on the shape."
     )
+    title = f"Judged: {unfoldered(record.model)} on {record.data_name}" if asked else "Judged on the planted set"
     return pages.JudgementView(
-        f"j{record.id[:10]}", f"Judged: {unfoldered(record.model)} on {record.data_name}", lead,
+        f"j{record.id[:10]}", title, lead,
         tuple((name, MEANING.get(name, "high is good")) for name in names), tuple(rows),
         (*facts, Fact("judgement", record.id)),
     )  # fmt: skip

@@ -131,7 +131,7 @@ def test_judging_tables(workspace: Path, capsys: pytest.CaptureFixture[str]) -> 
     }  # fmt: skip
     assert cells[-1]["items"] == 4
     page = (workspace / "ws/reports/_attributions/index.html").read_text(encoding="utf-8")
-    assert "Judged: planted on planted" in page
+    assert "Judged on the planted set" in page
 
 
 def test_detectors_of_a_run_are_targets(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
