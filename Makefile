@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS ?= dev
 
-.PHONY: demo test build lint bench clean
+.PHONY: demo test build lint bench torture clean
 
 demo: build
 	$(BIN)/dissect demo
@@ -29,6 +29,9 @@ lint: build
 
 bench: build
 	$(BIN)/python -m tests.bench
+
+torture: build
+	$(BIN)/python -m tests.torture
 
 clean:
 	rm -rf .venv build dist *.egg-info dissect/_C*.so
