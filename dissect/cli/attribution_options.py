@@ -79,6 +79,25 @@ def read_image(path: Path, size: int | None) -> "np.ndarray":
         raise SpecError(f"image {path} cannot be read: {error}") from None
 
 
+def check_run(args: argparse.Namespace, loaded: "Model") -> str | None:
+    """The id of the dissection --run, None without one. Raises SpecError where it dissected another network: its names
+    would be those of other units. An imported run does not say which weights it had and is taken at its word."""
+    from dissect.cli.common import open_store
+    from dissect.errors import SpecError
+
+    if not args.run:
+        return None
+    with open_store(args) as store:
+        run = store.get_run(args.run)
+    if run.state != "imported" and (run.model, run.weights_sha256) != (loaded.source, loaded.weights_sha256):
+        theirs, ours = ((sha or "random")[:12] for sha in (run.weights_sha256, loaded.weights_sha256))
+        raise SpecError(
+            f"run {run.title} dissected {run.model} with weights {theirs}, this is {loaded.source} with weights "
+            f"{ours}: its names would be those of other units; dissect this network first"
+        )
+    return run.id
+
+
 def labels_of(args: argparse.Namespace, layer: str) -> list[Any]:
     """What the dissection --run says of a layer's units. Raises SpecError for an unknown run or layer."""
     from dissect.attribution.carriers import unit_labels

@@ -189,9 +189,10 @@ def run(args: argparse.Namespace) -> int:
         raise SpecError(f"--judge judges maps, {args.method} is none")
     images = [options.read_image(path, args.input_size) for path in args.image]
     network, loaded = options.open_network(args)
+    run_id = options.check_run(args, loaded)
     folder = args.out or Path(args.workspace) / "attributions" / args.method
     folder.mkdir(parents=True, exist_ok=True)
-    results = [_one(args, network, loaded, path, image, folder) for path, image in zip(args.image, images)]
+    results = [_one(args, network, loaded, run_id, path, image, folder) for path, image in zip(args.image, images)]
     if not args.no_report:
         from dissect.publish import publish_attributions
 
@@ -213,7 +214,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _one(
-    args: argparse.Namespace, network: "Network", loaded: "Model", path: Path, image: "np.ndarray", folder: Path
+    args: argparse.Namespace,
+    network: "Network",
+    loaded: "Model",
+    run_id: str | None,
+    path: Path,
+    image: "np.ndarray",
+    folder: Path,
 ) -> dict[str, Any]:
     """One image: its files, its row, and its part of the JSON."""
     import hashlib
@@ -235,7 +242,7 @@ def _one(
             weights_sha256=loaded.weights_sha256,
             image=path.name,
             image_sha256=hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest(),
-            run_id=store.get_run(args.run).id if args.run else None,
+            run_id=run_id,
             parameters=found.record.parameters | _input(args, loaded),
         )
         # The id is in the names, so another question never overwrites the arrays that a row stands on.

@@ -180,11 +180,8 @@ def _concepts(args: argparse.Namespace) -> Questions:
         raise SpecError("say what is asked: --ask CONCEPT=TARGET (may repeat), or --run RUN --layer L")
     data = broden.open(args.data)
     network, loaded = options.open_network(args)
+    run_id = options.check_run(args, loaded)
     targets = _of_run(args, data) if args.run else _of_asks(args, network, data)
-    run_id = None
-    if args.run:
-        with open_store(args) as store:
-            run_id = store.get_run(args.run).id
     items = list(concept_items(data, targets, args.limit))
     if not items:
         raise SpecError(

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from dissect import models
 from dissect.attribution import METHODS
 from dissect.cli import cmd_attribute
 from dissect.cli.main import main
 from dissect.store import Store, attributions
 from tests.dissect.tiny import TinySet
 
-MODEL = "torchvision:squeezenet1_1"
+MODEL = "squeezenet1_1"  # as one types it; rows say torchvision:squeezenet1_1
 LAYER = "features.5"
 
 
@@ -172,6 +174,17 @@ def test_mistakes_exit_with_2_and_one_message(
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+def test_names_of_another_network_are_refused(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(models.load(MODEL, seed=1).module.state_dict(), workspace / "other.pth")
+    common = ("--image", workspace / "photo.png", "--run", "tiny", "--layer", LAYER, "--workspace", workspace / "ws")
+    code, out, err = told(capsys, "attribute", "units", MODEL, "--weights", workspace / "other.pth", *common)
+    assert (code, out) == (2, "")
+    assert "those of other units" in err
+    code, _, err = told(capsys, "attribute", "units", "torchvision:squeezenet1_0", *common)
+    assert code == 2
+    assert "dissected torchvision:squeezenet1_1" in err
 
 
 def test_questions_are_no_maps_to_judge(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
