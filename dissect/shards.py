@@ -76,20 +76,20 @@ def merge(workspace: Workspace, run_id: str, announce: Announce, bad: Mapping[in
     """
     start = time.perf_counter()
     prepared = prepared_again(workspace, run_id, announce)
-    found = _complete(workspace, run_id)
     with Store.open(workspace) as store, lock(workspace, run_id):
         run = store.begin_run(prepared.row())
-        fresh = run.state != "finished"
+        fresh = run.state != "finished"  # a finished one may have lost its shards, and its pages may be missing
         if fresh:
             try:
-                result = _finish(workspace, prepared, found, announce, bad)
+                result = _finish(workspace, prepared, _complete(workspace, run_id), announce, bad)
                 run = record(store, prepared, result, start)
             except DissectError as error:
                 store.fail_run(run_id, str(error))
                 raise
-        for path in found.values():
+        outcome = report(store, run, prepared.request, fresh, start, announce)
+        for path in _folder(workspace, run_id).glob("*.partial"):
             path.unlink(missing_ok=True)
-        return report(store, run, prepared.request, fresh, start, announce)
+        return outcome
 
 
 def waiting(workspace: Workspace) -> list[str]:
@@ -197,6 +197,11 @@ def _put(path: Path, data: bytes) -> Path:
             file.flush()
             os.fsync(file.fileno())
         aside.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)  # the name must last as long as the content
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
     except OSError as error:
         aside.unlink(missing_ok=True)
         raise SpaceError(f"cannot write {path}: {error.strerror}") from error

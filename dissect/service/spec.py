@@ -62,6 +62,10 @@ def read_spec(path: Path) -> Spec:
     if type(priority) is not int:
         raise SpecError(f"spec {path}: priority is {priority!r}, expected a whole number")
     found = [request for number, run in enumerate(runs, 1) for request in _requests(run, f"spec {path}, run {number}")]
+    named: dict[str, RunRequest] = {}
+    for request in found:
+        if request.name and named.setdefault(request.name, request) != request:
+            raise SpecError(f"spec {path}: two different runs share the name {request.name!r}")
     return Spec(tuple(found), priority, shards)
 
 

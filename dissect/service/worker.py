@@ -42,13 +42,15 @@ class Worker:
     forever: bool = False
     _stop: int = 0
     _failed: bool = field(default=False, repr=False)
+    _excluded: bool = field(default=False, repr=False)
 
     @property
     def name(self) -> str:
         return self.log.name
 
     def run(self) -> int:
-        """The exit code: 0, 1 where a job failed under its hands, or that of the signal that stopped it."""
+        """The exit code: 0, 1 where a job failed under its hands, 3 where one ended without some images, or that of the
+        signal that stopped it."""
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
             with Store.open(self.workspace) as store:
@@ -56,7 +58,7 @@ class Worker:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        return self._stop or int(self._failed)
+        return self._stop or (1 if self._failed else 3 if self._excluded else 0)
 
     def _loop(self, ledger: Ledger) -> None:
         while not self._stop:
@@ -86,6 +88,7 @@ class Worker:
             return
         if code == 0:
             kept = ledger.commit(lease, result.get("partial"))
+            self._excluded |= kept and bool(result.get("excluded"))
             seconds = time.monotonic() - started
             self._tell(ledger, lease, f"{what}: {'done' if kept else 'too late, not kept'} in {seconds:.1f} s")
             return

@@ -136,41 +136,47 @@ class Ledger:
 
     def renew(self, lease: Lease, seconds: float) -> bool:
         """Hold on to a shard; False where it is no longer held, or its job was cancelled."""
-        return self._change(lease, {"lease_until": self.clock() + seconds})
+        with self.store.writing() as connection:
+            return self._change(connection, lease, {"lease_until": self.clock() + seconds})
 
     def commit(self, lease: Lease, partial: str | None) -> bool:
         """Enter a result, once: False where somebody else holds the shard by now."""
-        done = self._change(lease, {"state": "done", "partial": partial, "owner": None, "error": None})
-        if done and lease.kind == "finish":
-            self._end(lease.job_id, "finished", None)
-        return done
+        values = {"state": "done", "partial": partial, "owner": None, "error": None}
+        with self.store.writing() as connection:
+            done = self._change(connection, lease, values)
+            if done and lease.kind == "finish":
+                self._end(connection, lease.job_id, "finished", None)
+            return done
 
     def give_back(self, lease: Lease) -> bool:
         """Let a shard go without a failure: it waits again, and the attempt does not count."""
-        return self._change(lease, {"state": "waiting", "owner": None, "attempts": lease.attempts - 1})
+        values = {"state": "waiting", "owner": None, "attempts": lease.attempts - 1}
+        with self.store.writing() as connection:
+            return self._change(connection, lease, values)
 
     def fail(self, lease: Lease, error: str, pause: float) -> bool:
         """Note a failed attempt; the shard waits `pause` seconds, or its job fails with the last attempt."""
         values = {"state": "waiting", "owner": None, "error": error, "not_before": self.clock() + pause}
-        kept = self._change(lease, values)
-        if kept and lease.attempts >= ATTEMPTS:
-            what = f"shard {lease.number}/{lease.count}" if lease.kind == "measure" else "finishing"
-            self._end(lease.job_id, "failed", f"{what} failed {lease.attempts} times: {error}")
-        return kept
+        with self.store.writing() as connection:
+            kept = self._change(connection, lease, values)
+            if kept and lease.attempts >= ATTEMPTS:
+                what = f"shard {lease.number}/{lease.count}" if lease.kind == "measure" else "finishing"
+                self._end(connection, lease.job_id, "failed", f"{what} failed {lease.attempts} times: {error}")
+            return kept
 
     def exclude(self, lease: Lease, position: int, reason: str) -> bool:
         """Set an image aside for its job and let the shard wait anew, as if never tried. False as for `renew`."""
-        kept = self._change(lease, {"state": "waiting", "owner": None, "attempts": 0, "error": reason})
-        if kept:
-            with self.store.writing() as connection:
-                mine = (set_aside.c.job_id == lease.job_id) & (set_aside.c.position == position)
-                if connection.execute(select(set_aside.c.position).where(mine)).first() is None:
-                    connection.execute(insert(set_aside).values(job_id=lease.job_id, position=position, reason=reason))
-        return kept
+        with self.store.writing() as connection:
+            kept = self._change(connection, lease, {"state": "waiting", "owner": None, "attempts": 0, "error": reason})
+            mine = (set_aside.c.job_id == lease.job_id) & (set_aside.c.position == position)
+            if kept and connection.execute(select(set_aside.c.position).where(mine)).first() is None:
+                connection.execute(insert(set_aside).values(job_id=lease.job_id, position=position, reason=reason))
+            return kept
 
     def cancel(self, job: int) -> bool:
         """Stop a job; workers notice at their next renewal. False where it had ended already."""
-        return self._end(job, "cancelled", None)
+        with self.store.writing() as connection:
+            return self._end(connection, job, "cancelled", None)
 
     def retry(self, job: int) -> bool:
         """Queue a failed or cancelled job again; what is measured stays measured. False for others."""
@@ -231,20 +237,18 @@ class Ledger:
 
     # Inside.
 
-    def _change(self, lease: Lease, values: Mapping[str, Any]) -> bool:
+    def _change(self, connection: Connection, lease: Lease, values: Mapping[str, Any]) -> bool:
         held = (
             (shards.c.state == "leased")
             & (shards.c.token == lease.token)
             & select(1).where(jobs.c.id == lease.job_id, jobs.c.state.in_(OPEN)).exists()
         )
-        with self.store.writing() as connection:
-            return connection.execute(_this(lease.job_id, lease.number).where(held).values(**values)).rowcount == 1
+        return connection.execute(_this(lease.job_id, lease.number).where(held).values(**values)).rowcount == 1
 
-    def _end(self, job: int, state: str, error: str | None) -> bool:
-        with self.store.writing() as connection:
-            mine = (jobs.c.id == job) & jobs.c.state.in_(OPEN)
-            values = {"state": state, "error": error, "finished_at": now()}
-            return connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1
+    def _end(self, connection: Connection, job: int, state: str, error: str | None) -> bool:
+        mine = (jobs.c.id == job) & jobs.c.state.in_(OPEN)
+        values = {"state": state, "error": error, "finished_at": now()}
+        return connection.execute(update(jobs).where(mine).values(**values)).rowcount == 1
 
     def _requeue(self, connection: Connection, job: int) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job).values(state="queued", error=None, finished_at=None))
