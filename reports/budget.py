@@ -34,7 +34,7 @@ LADDER = (
     Rung(48, 1, 50),
     Rung(48, 0, 50),
 )
-SURELY = 0.45  # bytes a pixel that no WebP of these qualities exceeds on photographs: no need to try first
+SURELY = 0.5  # bytes a pixel that no JPEG of these qualities exceeds on photographs: no need to try first
 
 
 def note(rung: Rung, limit: int) -> str:

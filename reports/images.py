@@ -1,4 +1,4 @@
-"""Pictures: upsampled maps, masks, the outline of a mask as an SVG path, and sheets of thumbnails.
+"""Pictures: upsampled maps, masks, and the outline of a mask as an SVG path.
 
 The mask rule is the one of the method: bilinear at half-pixel centres, edges repeated, then strictly above the
 threshold. Outlines are traced on the same interpolant (marching squares, Lorensen and Cline 1987 in two dimensions),
@@ -6,11 +6,9 @@ so that one small path serves every mask style.
 """
 
 import base64
-import io
 import re
 
 import numpy as np
-from PIL import Image
 
 BOX = 256  # side of a thumbnail in path units
 FINE = 28  # an outline is traced on a grid of at least this many samples a side, where the map is coarser
@@ -129,40 +127,57 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
     xs = np.rint(line_x[x0] + t * (line_x[x1] - line_x[x0])).astype(np.int64)
     ys = np.rint(line_y[y0] + t * (line_y[y1] - line_y[y0])).astype(np.int64)
 
-    # Follow the loops; steps between neighbours are taken at once for all.
-    hop_x, hop_y = (xs[follow] - xs).tolist(), (ys[follow] - ys).tolist()
-    go, x_list, y_list = follow.tolist(), xs.tolist(), ys.tolist()
-    owner = i.tolist()
-    parts: list[list[str]] = [[] for _ in range(count)]
+    # Follow the loops; what is done with the edges in that order is done at once for all.
+    go = follow.tolist()
     seen = bytearray(len(go))
+    order: list[int] = []
+    heads: list[int] = []
     for head in range(len(go)):
         if seen[head]:
             continue
-        out = [f"M{x_list[head]} {y_list[head]}l"]
-        at, dx, dy, first = head, 0, 0, True
+        heads.append(len(order))
+        at = head
         while not seen[at]:
             seen[at] = 1
-            sx, sy = hop_x[at], hop_y[at]
+            order.append(at)
             at = go[at]
-            if sx == 0 and sy == 0:
-                continue
-            if sx * dy == sy * dx and sx * dx + sy * dy > 0:  # straight on: one longer step
-                dx, dy = dx + sx, dy + sy
-                continue
-            if dx or dy:
-                out.append(_step(dx, dy, first))
-                first = False
-            dx, dy = sx, sy
-        if dx or dy:
-            out.append(_step(dx, dy, first))
-        if len(out) > 2:  # a mask smaller than a path unit leaves nothing to draw
-            parts[owner[head]] += [*out, "z"]
+    return _drawn(np.array(order, np.int64), np.array(heads, np.int64), i, xs, ys, follow, count)
+
+
+def _drawn(
+    order: np.ndarray,
+    heads: np.ndarray,
+    owner: np.ndarray,
+    xs: np.ndarray,
+    ys: np.ndarray,
+    follow: np.ndarray,
+    count: int,
+) -> list[str]:
+    """SVG paths of `count` items from edges in the order of their loops, which begin at `heads`; steps that go straight
+    on are joined."""
+    loop = np.repeat(np.arange(len(heads)), np.diff(np.append(heads, len(order))))
+    dx, dy = (xs[follow] - xs)[order], (ys[follow] - ys)[order]
+    moves = (dx != 0) | (dy != 0)
+    loop, dx, dy = loop[moves], dx[moves], dy[moves]
+    begins = np.ones(len(loop), bool)
+    turns = dx[1:] * dy[:-1] != dy[1:] * dx[:-1]
+    returns = dx[1:] * dx[:-1] + dy[1:] * dy[:-1] <= 0
+    begins[1:] = (loop[1:] != loop[:-1]) | turns | returns
+    firsts = np.flatnonzero(begins)
+    parts: list[list[str]] = [[] for _ in range(count)]
+    if not len(firsts):
+        return [""] * count
+    steps = np.stack([np.add.reduceat(dx, firsts), np.add.reduceat(dy, firsts)], axis=1)
+    words = _STEPS[steps + 2 * BOX].ravel().tolist()
+    ends = np.searchsorted(loop[firsts], np.arange(len(heads) + 1)).tolist()
+    start = order[heads]
+    for k, (item, x, y) in enumerate(zip(owner[start].tolist(), xs[start].tolist(), ys[start].tolist())):
+        if ends[k + 1] - ends[k] > 1:  # a mask smaller than a path unit leaves nothing to draw
+            parts[item].append(f"M{x} {y}l{''.join(words[2 * ends[k] : 2 * ends[k + 1]]).lstrip()}z")
     return ["".join(part) for part in parts]
 
 
-def _step(dx: int, dy: int, first: bool) -> str:
-    x = f"{dx}" if first or dx < 0 else f" {dx}"
-    return f"{x}{dy}" if dy < 0 else f"{x} {dy}"
+_STEPS = np.array([f"{v}" if v < 0 else f" {v}" for v in range(-2 * BOX, 2 * BOX + 1)], dtype=object)
 
 
 _START = re.compile(r"M(\d+)")
@@ -201,12 +216,3 @@ def missing(px: int) -> np.ndarray:
     tile = np.full((px, px, 3), 225, dtype=np.uint8)
     tile[np.arange(px), np.arange(px)] = 160
     return tile
-
-
-def sheet(thumbs: np.ndarray, quality: int) -> bytes:
-    """Thumbnails uint8 [units, K, px, px, 3] as one WebP: a row per unit, a column per image."""
-    units, count, px = thumbs.shape[:3]
-    pixels = thumbs.transpose(0, 2, 1, 3, 4).reshape(units * px, count * px, 3)
-    out = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(pixels)).save(out, "WEBP", quality=quality, method=2)
-    return out.getvalue()

@@ -1,18 +1,18 @@
 """The pages of one layer: figure, data files, sheets of thumbnails and plain pages."""
 
 import math
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from . import charts, data, images, order, text
+from . import charts, data, order, text
 from .environment import hues, page
-from .pages import Concept, ImageSource, LayerPage, RunPage
+from .pages import Concept, LayerPage, RunPage
 from .records import Record, Sheets, records, why
+from .sheets import Crops
 
 CHUNK = 32  # units of one detail file
 BLOCK = 16_384  # units of one column file
@@ -93,69 +93,37 @@ def flags(layer: LayerPage, unit: int) -> list[str]:
     return [words for column, words in named if column[unit]]
 
 
-@dataclass
-class _Pending:
-    first: int
-    found: list[Record]
-    sheets: list[tuple[str, Future[bytes], range]] = field(default_factory=list)
-
-
 def write_layer(
-    out: Folder, run: RunPage, layer: LayerPage, sheets: Sheets, quality: int, source: ImageSource | None,
-    reserve_after: int, progress: Callable[[int], None],
+    out: Folder, run: RunPage, layer: LayerPage, sheets: Sheets, crops: Crops | None, reserve_after: int,
+    progress: Callable[[int], None],
 ) -> None:  # fmt: skip
     """Write everything below the layer's folder. `reserve_after`: bytes to keep for what follows this layer."""
     base = folder_of(layer) + "/"
     concepts = {c.number: c for c in run.concepts}
     _write_head(out, base, run, layer, sheets, concepts)
     plain = _Plain(out, base, run, layer, sheets, concepts)
-    start, done = out.purse.spent, 0
-    for pending in _encoded(layer, sheets, quality, source):
-        each = (out.purse.spent - start) / done if done else 0.0
-        dropped: set[int] = set()
-        for name, encoded, rows in pending.sheets:
-            content = encoded.result()
-            left = int(plain.each * (layer.count - done)) + reserve_after
-            if out.purse.affords(len(content), left):
-                out.write(base + name, content)
+    start = out.purse.spent
+    for first in range(0, layer.count, CHUNK):
+        stop = min(first + CHUNK, layer.count)
+        each = (out.purse.spent - start) / first if first else 0.0
+        found, strips = records(layer.cards(first, stop), layer.units.threshold[first:stop], sheets.thumbs, crops)
+        for at in range(0, len(found), sheets.rows):
+            mine = found[at : at + sheets.rows]
+            if crops is None or not any(record["k"] for record in mine):
+                continue
+            blank = [[crops.blank] * sheets.thumbs] * (sheets.rows - len(mine))
+            content = crops.sheet(strips[at : at + sheets.rows] + blank)
+            if out.purse.affords(len(content), int(plain.each * (layer.count - first)) + reserve_after):
+                out.write(base + sheets.name(first + at, layer.count), content)
                 start += len(content)
             else:
-                dropped.update(rows)
-        for at, record in enumerate(pending.found):
-            if pending.first + at in dropped:
-                record["k"] = 0
-        out.write(f"{base}data/{pending.first:05d}.js", data.script("units", pending.first, pending.found))
-        plain.add(pending.found)
-        done += len(pending.found)
+                for record in mine:
+                    record["k"] = 0
+        out.write(f"{base}data/{first:05d}.js", data.script("units", first, found))
+        plain.add(found)
         plain.each = max(plain.each, each)
-        progress(len(pending.found))
+        progress(len(found))
     plain.finish()
-
-
-def _encoded(layer: LayerPage, sheets: Sheets, quality: int, source: ImageSource | None) -> Iterator[_Pending]:
-    """Chunks in unit order; sheets are encoded on two threads while the next chunks are prepared."""
-    waiting: list[_Pending] = []
-    with ThreadPoolExecutor(2) as pool:
-        for first in range(0, layer.count, CHUNK):
-            stop = min(first + CHUNK, layer.count)
-            cards = layer.cards(first, stop)
-            found, pixels = records(cards, layer.units.threshold[first:stop], sheets.px, sheets.thumbs, source)
-            pending = _Pending(first, found)
-            if pixels is not None:
-                for at in range(0, len(found), sheets.rows):
-                    rows = pixels[at : at + sheets.rows]
-                    if not any(r["k"] for r in found[at : at + sheets.rows]):
-                        continue
-                    if len(rows) < sheets.rows:
-                        blank = np.full((sheets.rows - len(rows), *rows.shape[1:]), 225, dtype=np.uint8)
-                        rows = np.concatenate([rows, blank])
-                    encoded = pool.submit(images.sheet, rows, quality)
-                    units = range(first + at, min(first + at + sheets.rows, stop))
-                    pending.sheets.append((sheets.name(first + at, layer.count), encoded, units))
-            waiting.append(pending)
-            if len(waiting) > 3:
-                yield waiting.pop(0)
-        yield from waiting
 
 
 def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[Any]]:

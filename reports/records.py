@@ -9,33 +9,34 @@ import numpy as np
 
 from . import images, text
 from .data import finite
-from .pages import Concept, ImageSource, UnitCard
+from .pages import Concept, UnitCard
+from .sheets import Crops, Pieces
 
 BEST = 10  # concepts listed under "why this label"
 Record = dict[str, Any]
 
 
 def records(
-    cards: Sequence[UnitCard], thresholds: np.ndarray, px: int, thumbs: int, source: ImageSource | None
-) -> tuple[list[Record], np.ndarray | None]:
-    """Records of the cards, and their thumbnails uint8 [cards, thumbs, px, px, 3] (None where no picture is at hand).
+    cards: Sequence[UnitCard], thresholds: np.ndarray, thumbs: int, crops: Crops | None
+) -> tuple[list[Record], list[list[Pieces]]]:
+    """Records of the cards, and `thumbs` thumbnails of each (none where no picture can be had).
 
     A record: b best concepts and c best of each category as [label, I, A]; e exemplars as [position, name, activation,
     row, column, outline, heat map, 1 if the image is missing]; h histogram; k thumbnails on the sheet.
     """
-    paths = _paths(cards, thresholds, thumbs if source is not None else 0)
-    pixels = np.full((len(cards), thumbs, px, px, 3), 225, dtype=np.uint8) if thumbs and source else None
+    paths = _paths(cards, thresholds, thumbs if crops is not None else 0)
     out: list[Record] = []
-    any_picture = False
+    strips: list[list[Pieces]] = []
     for at, card in enumerate(cards):
         exemplars: list[list[Any]] = []
+        strip: list[Pieces] = []
         shown = 0
         for place, x in enumerate(card.exemplars):
             gone = 1
-            if pixels is not None and source is not None and place < thumbs:
-                thumb = source.thumb(x.position, px)
-                gone = int(thumb is None)
-                pixels[at, place] = images.missing(px) if thumb is None else thumb
+            if crops is not None and place < thumbs:
+                crop = crops.find(x.position)
+                gone = int(crop is None)
+                strip.append(crop or crops.absent)
                 shown += 1 - gone
             path, heat = paths[at][place]
             exemplars.append([x.position, x.image, finite(x.activation), x.row, x.column, path, heat, gone])
@@ -47,9 +48,10 @@ def records(
         }
         if card.histogram is not None:
             record["h"] = [[float(f"{v:.6g}") for v in card.histogram.edges], list(card.histogram.counts)]
-        any_picture = any_picture or bool(shown)
         out.append(record)
-    return out, pixels if any_picture else None
+        if crops is not None:
+            strips.append(strip + [crops.blank] * (thumbs - len(strip)))
+    return out, strips
 
 
 def _paths(cards: Sequence[UnitCard], thresholds: np.ndarray, thumbs: int) -> list[list[tuple[str, Any]]]:
@@ -93,7 +95,7 @@ class Sheets:
         """The file of a unit's row, named after the units in it."""
         first = unit // self.rows * self.rows
         last = min(first + self.rows, count) - 1
-        return f"img/{first:05d}.webp" if self.rows == 1 else f"img/{first:05d}-{last:05d}.webp"
+        return f"img/{first:05d}.jpg" if self.rows == 1 else f"img/{first:05d}-{last:05d}.jpg"
 
     def strip(self, unit: int, count: int, record: Record, alt: str, limit: int | None = None) -> Strip:
         """The strip of a unit, or its absence in words."""

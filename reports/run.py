@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from . import budget, charts, data, images, order, text
+from . import budget, charts, data, order, text
 from .environment import STATIC, hues, page, static, version
 from .errors import ReportError
 from .folder import replaced
 from .layer import CHUNK, Folder, Purse, folder_of, plain_card, sentence, write_layer
 from .pages import ImageSource, LayerPage, RunPage
 from .records import Sheets, records
+from .sheets import Crops
 
 CARDS = 120  # units with pictures on a concept page
 SEGMENTS = 64  # image positions of one segmentation file
@@ -52,6 +53,7 @@ def write_run(
         rows *= 2
     rung, notes = _rung(run, source, max_bytes, rows)
     sheets = {layer.position: _sheets(layer, rung, rows, source) for layer in run.layers}
+    crops = Crops(source, rung.px, rung.quality) if source is not None and rung.thumbs else None
     purse = Purse(max_bytes)
     redrawn = kept = 0
     with replaced(out) as new:
@@ -69,9 +71,7 @@ def write_run(
                 kept += layer.count
                 continue
             before = purse.refused
-            write_layer(
-                folder, run, layer, sheets[layer.position], rung.quality, source, left * 3000 + 200_000, progress
-            )
+            write_layer(folder, run, layer, sheets[layer.position], crops, left * 3000 + 200_000, progress)
             if purse.refused == before:
                 folder.write(f"{base}/digest.txt", key + "\n")
             redrawn += layer.count
@@ -145,17 +145,15 @@ def _rung(run: RunPage, source: ImageSource | None, max_bytes: int, rows: int) -
     spots = [(layer, first) for layer in run.layers for first in range(0, layer.count, CHUNK)]
     spots = spots[:: max(len(spots) // 4, 1)][:4]
     for rung in budget.LADDER:
+        crops = Crops(source, rung.px, rung.quality)
         pixel_bytes = other = seen = 0
         for layer, first in spots:
             stop = min(first + CHUNK, layer.count)
-            found, pixels = records(
-                layer.cards(first, stop), layer.units.threshold[first:stop], rung.px, rung.thumbs, source
-            )
+            found, strips = records(layer.cards(first, stop), layer.units.threshold[first:stop], rung.thumbs, crops)
             seen += len(found)
             other += len(data.script("units", first, found)) * 2 + 1200 * len(found)
-            if pixels is not None:
-                for at in range(0, len(found), rows):
-                    pixel_bytes += len(images.sheet(pixels[at : at + rows], rung.quality))
+            if rung.thumbs:
+                pixel_bytes += sum(len(crops.sheet(strips[at : at + rows])) for at in range(0, len(found), rows))
         if (pixel_bytes + other) / seen * units * 1.04 + 2_000_000 < max_bytes or not rung.thumbs:
             return rung, [] if rung is best else [budget.note(rung, max_bytes)]
     raise AssertionError("the last rung has no pictures and always ends the search")

@@ -270,7 +270,7 @@
   }
   function picture(u, alt) {
     const first = u - u % meta.rows, last = Math.min(first + meta.rows, N) - 1;
-    return el("img", { loading: "lazy", width: meta.thumbs * meta.px, height: meta.rows * meta.px, src: `img/${pad(first)}${meta.rows > 1 ? "-" + pad(last) : ""}.webp`, alt });
+    return el("img", { loading: "lazy", width: meta.thumbs * meta.px, height: meta.rows * meta.px, src: `img/${pad(first)}${meta.rows > 1 ? "-" + pad(last) : ""}.jpg`, alt });
   }
   function strip(box, u) {
     const r = details.get(u);

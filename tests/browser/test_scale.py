@@ -33,7 +33,7 @@ def test_files_stay_small(folder: Path) -> None:
     for path in folder.rglob("*"):
         limit = {".html": 1_000_000, ".js": 4_000_000}.get(path.suffix)
         assert limit is None or path.stat().st_size <= limit, path
-    assert len(list(folder.rglob("*.webp"))) <= 2100
+    assert len(list(folder.rglob("*.jpg"))) <= 2100
 
 
 def test_every_move_is_quick(visit: Any, folder: Path) -> None:

@@ -116,7 +116,7 @@ def test_pictures_masks_and_segmentations_of_the_runs_own_data(store: Store, tmp
     written = publish.publish_run(store, "seen")
     out = written.index.parent
     assert out == store.workspace.report_folder("seen")
-    assert len(list(out.glob("layers/0-conv/img/*.webp"))) == 6
+    assert len(list(out.glob("layers/0-conv/img/*.jpg"))) == 6
     _, found = scripts.parse((out / "layers/0-conv/data/00000.js").read_text())
     exemplar = found[2]["e"][1]
     assert exemplar[:2] == [8, data.rows[8].image]
@@ -152,10 +152,10 @@ def test_other_data_is_refused_when_named_and_said_when_not(store: Store, tmp_pa
     (tmp_path / "set").rename(tmp_path / "moved")
     out = publish.publish_run(store, "seen").index
     assert "not where the run found it" in out.read_text()
-    assert not list(out.parent.rglob("*.webp"))
+    assert not list(out.parent.rglob("*.jpg"))
     again = publish.publish_run(store, "seen", data=tmp_path / "moved")
     assert again.redrawn == 6
-    assert list(out.parent.rglob("*.webp"))
+    assert list(out.parent.rglob("*.jpg"))
 
 
 def test_no_folder_no_clock_no_host_on_any_page(store: Store, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def test_card_shows_label_integers_and_masked_pictures() -> None:
     concept = next(c for c in run.concepts if c.number == layer.units.concept[3])
     assert concept.name in html
     assert f"{layer.units.iou[3]:.4f}" in html
-    coded = re.search(r"data:image/webp;base64,([^\"]+)", html)
+    coded = re.search(r"data:image/jpeg;base64,([^\"]+)", html)
     assert coded
     with Image.open(io.BytesIO(base64.b64decode(coded[1]))) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
