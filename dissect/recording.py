@@ -99,12 +99,12 @@ def _layer_record(
     )  # fmt: skip
 
 
-def _chances(layer: pipeline.LayerResult) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """p- and q-values [U] of the labels, where the run has a null."""
+def _chances(layer: pipeline.LayerResult) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None]:
+    """p- and q-values of the labels and the IoU that chance gives, each [U], where the run has a null."""
     if layer.null is None:
-        return None, None
+        return None, None, None
     p = layer.null.p_values()
-    return p, statistics.false_discovery_rates(p)
+    return p, statistics.false_discovery_rates(p), layer.null.expected()
 
 
 def _trusted(

@@ -28,6 +28,10 @@ class Null:
         beaten = (self.drawn >= self.observed).sum(0)
         return np.where(self.observed > 0, (1 + beaten) / (1 + self.draws), 1.0)
 
+    def expected(self) -> np.ndarray:
+        """IoU that each unit's best concept has by chance, on average over the draws: float64 [U]."""
+        return self.drawn.mean(0, dtype=np.float64)
+
 
 def false_discovery_rates(p: np.ndarray) -> np.ndarray:
     """q [U]: the smallest rate of false discoveries at which each unit is one (Benjamini & Hochberg, 1995)."""

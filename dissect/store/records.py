@@ -95,7 +95,7 @@ class UnitTable:
     """Columns [U], row = unit. nonfinite counts activations that were NaN or infinite; label 0 = none (then iou is 0);
     area = mask pixels over all images, -1 = unknown. Statistics that are not finite are stored as NULL, read as NaN.
     stability: how often the label stays the best when images are drawn anew; p_value and q_value of the label's IoU
-    under the run's null. NaN or None where the run has none."""
+    under the run's null, iou_null the IoU that this null gives on average. NaN or None where the run has none."""
 
     threshold: np.ndarray
     low: np.ndarray
@@ -111,6 +111,7 @@ class UnitTable:
     stability: np.ndarray | None = None
     p_value: np.ndarray | None = None
     q_value: np.ndarray | None = None
+    iou_null: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

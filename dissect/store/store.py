@@ -38,6 +38,7 @@ _UNIT_KINDS: dict[str, Any] = {
     "threshold": np.float32, "low": np.float32, "high": np.float32, "mean": np.float64, "std": np.float64,
     "dead": np.bool_, "saturated": np.bool_, "nonfinite": np.int64, "area": np.int64, "label": np.int64,
     "iou": np.float64, "stability": np.float64, "p_value": np.float64, "q_value": np.float64,
+    "iou_null": np.float64,
 }  # fmt: skip
 _SCORE_KINDS: dict[str, Any] = {
     field.name: np.float64 if field.name.startswith("iou") else np.int64 for field in fields(ScoreTable)

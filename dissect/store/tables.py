@@ -134,6 +134,7 @@ units = _table(
     _real("stability", nullable=True),
     _real("p_value", nullable=True),
     _real("q_value", nullable=True),
+    _real("iou_null", nullable=True),
     CheckConstraint("iou >= 0 AND iou <= 1"),
     Index("units_by_iou", "layer_id", text("iou DESC"), "unit"),
     Index("units_by_label", "layer_id", "label", "iou"),

@@ -25,6 +25,7 @@ from dissect.store.store import Store
 COLUMNS = (
     "run", "run_name", "layer", "unit", "concept", "category", "iou", "intersection", "unit_area", "concept_area",
     "threshold", "rank", "dead", "saturated", "nonfinite", "iou_low", "iou_high", "stability", "p_value", "q_value",
+    "iou_null",
 )  # fmt: skip
 CHUNK = 5_000
 _FEW = 8  # concepts that are worth going through the index by concept
@@ -167,12 +168,13 @@ class UnitRows:
             query = select(
                 found.unit, found.label, found.iou, *integers, found.threshold, 1, found.dead, found.saturated,
                 found.nonfinite, pairs.iou_low, pairs.iou_high, found.stability, found.p_value, found.q_value,
+                found.iou_null,
             ).select_from(found.unit.table.outerjoin(tables.scores, label))  # fmt: skip
             return query.order_by(found.iou.desc(), found.unit)
         query = select(
             found.unit, found.concept, found.iou, found.intersection, found.unit_area, found.concept_area,
             units.threshold, found.rank, units.dead, units.saturated, units.nonfinite, found.iou_low, found.iou_high,
-            units.stability, units.p_value, units.q_value,
+            units.stability, units.p_value, units.q_value, units.iou_null,
         )  # fmt: skip
         owner = and_(units.layer_id == found.layer_id, units.unit == found.unit)
         query = query.select_from(found.unit.table.outerjoin(tables.units, owner))
@@ -326,7 +328,7 @@ class _Intervals:
 
 
 def _trust(table: UnitTable, unit: int) -> list[float | None]:
-    columns = (table.stability, table.p_value, table.q_value)
+    columns = (table.stability, table.p_value, table.q_value, table.iou_null)
     return [None if column is None else _finite(column[unit]) for column in columns]
 
 

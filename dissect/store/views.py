@@ -15,7 +15,7 @@ SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name 
        COALESCE(s.concept_area, 0) AS concept_area, u.threshold AS threshold, 1 AS rank,
        u.dead AS dead, u.saturated AS saturated,
        CASE WHEN u.nonfinite > 0 THEN 1 ELSE 0 END AS nonfinite, s.iou_low AS iou_low, s.iou_high AS iou_high,
-       u.stability AS stability, u.p_value AS p_value, u.q_value AS q_value
+       u.stability AS stability, u.p_value AS p_value, u.q_value AS q_value, u.iou_null AS iou_null
 FROM runs r
 JOIN layers l ON l.run_id = r.id
 JOIN units u ON u.layer_id = l.id
@@ -29,7 +29,7 @@ V_BEST_LABEL = """
 SELECT r.id AS run, r.name AS run_name, l.name AS layer, u.unit AS unit, c.name AS concept, k.name AS category,
        u.iou AS iou, s.intersection AS intersection, s.unit_area AS unit_area, s.concept_area AS concept_area,
        u.threshold AS threshold, s.iou_low AS iou_low, s.iou_high AS iou_high, u.stability AS stability,
-       u.p_value AS p_value, u.q_value AS q_value
+       u.p_value AS p_value, u.q_value AS q_value, u.iou_null AS iou_null
 FROM runs r
 JOIN layers l ON l.run_id = r.id
 JOIN units u ON u.layer_id = l.id

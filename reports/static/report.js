@@ -428,10 +428,10 @@
     pool.forEach((node, k) => { if (details.has(rows[k])) strip(node.lastChild, rows[k]); });
     if (open >= 0) show(open); else write();
   }
-  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite,iou_low,iou_high,stability,p_value,q_value".split(",");
+  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite,iou_low,iou_high,stability,p_value,q_value,iou_null".split(",");
   const listed = () => Array.from(rows, (u) => { // as `dissect query units` gives it
     const s = label[u], f = cols.flags[u], name = meta.run === meta.id ? null : meta.run;
-    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? +(cols.nonfinite[u] > 0) : 0, ...["low", "high", "stability", "p", "q"].map((c) => given(c, u) ? cols[c][u] : null)];
+    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? +(cols.nonfinite[u] > 0) : 0, ...["low", "high", "stability", "p", "q", "null"].map((c) => given(c, u) ? cols[c][u] : null)];
   });
   function csv() {
     const quote = (v) => v === null ? "" : /[",\r\n]/.test(v) ? `"${String(v).replace(/"/g, '""')}"` : v;

@@ -57,7 +57,7 @@ def _unit(units: UnitTable, unit: int) -> dict:
     return {
         "threshold": threshold if np.isfinite(threshold) else None, "dead": int(units.dead[unit]),
         "saturated": int(units.saturated[unit]), "nonfinite": int(units.nonfinite[unit] > 0),
-        **{name: _known(getattr(units, name)[unit]) for name in ("stability", "p_value", "q_value")},
+        **{name: _known(getattr(units, name)[unit]) for name in ("stability", "p_value", "q_value", "iou_null")},
     }  # fmt: skip
 
 

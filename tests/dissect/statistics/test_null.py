@@ -16,8 +16,9 @@ from tests.dissect.tiny import TinySet
 
 def test_p_values_by_hand() -> None:
     drawn = np.array([[0.1, 0.4, 0.0], [0.2, 0.1, 0.0], [0.3, 0.1, 0.0]])
-    found = Null(10, np.array([0.2, 0.5, 0.0]), drawn).p_values()
-    assert found.tolist() == [3 / 4, 1 / 4, 1.0]
+    null = Null(10, np.array([0.2, 0.5, 0.0]), drawn)
+    assert null.p_values().tolist() == [3 / 4, 1 / 4, 1.0]
+    np.testing.assert_allclose(null.expected(), [0.2, 0.2, 0.0])
 
 
 def test_rates_by_hand() -> None:

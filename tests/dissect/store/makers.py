@@ -82,7 +82,7 @@ def layer_record(name: str, counts: scores.Counts, seed: int = 2, exemplars: int
     columns = UnitTable(
         high * np.float32(0.9), low, high, high.astype(float) / 2, high.astype(float) / 3, dead, dead & False,
         nonfinite, generator.integers(0, 5000, units), labels.label, labels.iou,
-        stable, stable / 2, stable / 3,
+        stable, stable / 2, stable / 3, stable / 4,
     )  # fmt: skip
     unit, rank = np.repeat(np.arange(units), exemplars), np.tile(np.arange(1, exemplars + 1), units)
     images = np.array([f"images/{i % 97}.jpg" for i in range(len(unit))], object)
