@@ -47,7 +47,9 @@ class Outcome:
         for name, facts in self.layers.items():
             lines.append(
                 f"{name}: {facts['detectors']} of {facts['units']} units are detectors (IoU > "
-                f"{conventions.get(self.run.convention).cut:g}), {facts['unique_detectors']} unique detectors, "
+                f"{conventions.get(self.run.convention).cut:g}"
+                + (f"; {facts['detectors_q05']} of them at q < 0.05" if "detectors_q05" in facts else "")
+                + f"), {facts['unique_detectors']} unique detectors, "
                 f"{facts['unique_concepts']} unique concepts"
             )
         lines.append(f"images     {self.run.images:,}" + (f", {self.excluded} excluded" if self.excluded else ""))

@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
+
 from dissect import models, pipeline
 from dissect.errors import DissectError, RetryLater
 from dissect.outcome import Outcome
 from dissect.preparing import Prepared, prepare
 from dissect.recording import record
 from dissect.request import RunRequest
-from dissect.store import RunRecord, Store
+from dissect.store import RunRecord, Store, StoredLayer
 from dissect.workspace import Workspace
 
 __all__ = ["Outcome", "Prepared", "RunRequest", "list_layers", "prepare", "record", "report", "run_dissection"]
@@ -88,14 +90,15 @@ def report(
         if fresh:
             timings["wall_s"] = time.perf_counter() - start
         run = replace(run, timings=timings)
-    facts = {
-        layer.name: {
-            "units": layer.units,
-            "detectors": layer.detectors,
-            "unique_detectors": layer.unique_detectors,
-            "unique_concepts": layer.unique_concepts,
-        }
-        for layer in store.layers(run.id)
-    }
+    facts = {layer.name: _counts(store, layer) for layer in store.layers(run.id)}
     where = store.workspace.database
     return Outcome(run, facts, str(where) if where else store.where, index, fresh, notes)
+
+
+def _counts(store: Store, layer: StoredLayer) -> dict[str, int]:
+    """What is said of a layer at the end; detectors_q05 (those at q < 0.05) only where the run has q-values."""
+    found = {name: getattr(layer, name) for name in ("units", "detectors", "unique_detectors", "unique_concepts")}
+    units = store.units(layer)
+    if units.q_value is not None and not np.isnan(units.q_value).all():
+        found["detectors_q05"] = int(((units.iou > layer.cut) & (units.label > 0) & (units.q_value < 0.05)).sum())
+    return found

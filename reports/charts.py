@@ -22,6 +22,7 @@ class Column:
     x: int
     y: int
     height: float
+    solid: float
     text: str
 
 
@@ -81,7 +82,8 @@ def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], widt
         begin, y, columns = x, row * (HEAD + RISE + foot), []
         while at < len(drawn) and drawn[at].concept.category == category and x + pitch <= width:
             height = round(max(drawn[at].units / top * RISE, 1.0), 1)
-            columns.append(Column(drawn[at], x, y, height, labels[at]))
+            solid = round(height * drawn[at].sure / drawn[at].units, 1)
+            columns.append(Column(drawn[at], x, y, height, solid, labels[at]))
             at, x = at + 1, x + pitch
         x = max(x, begin + wide)
         bands.append(Band(category, hues.get(category, 6), caption, begin, y, x - begin, tuple(columns)))

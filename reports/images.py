@@ -13,6 +13,8 @@ import numpy as np
 BOX = 256  # side of a thumbnail in path units
 FINE = 28  # an outline is traced on a grid of at least this many samples a side, where the map is coarser
 COARSE = 56  # and at most this many
+SLACK = 2.0  # path units that a corner of an outline may be off: less than a pixel of a thumbnail
+ROUNDS = 3  # rounds in which corners are left out
 HEAT = 14  # side limit of the map that the heat style shows
 
 
@@ -64,10 +66,8 @@ for _case, _pairs in _SEGMENTS.items():
 
 
 def _samples(length: int) -> int:
-    if length > COARSE:
-        return COARSE
-    times = -(-FINE // length)
-    return length * (times | 1)  # an odd multiple: the map's own nodes, where its peaks are, are among the samples
+    times = -(-FINE // length) | 1  # odd: the map's own nodes, where its peaks are, are among the samples
+    return length * times if length < COARSE else COARSE
 
 
 def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
@@ -141,43 +141,56 @@ def outlines(maps: np.ndarray, thresholds: np.ndarray) -> list[str]:
             seen[at] = 1
             order.append(at)
             at = go[at]
-    return _drawn(np.array(order, np.int64), np.array(heads, np.int64), i, xs, ys, follow, count)
+    return _drawn(np.array(order, np.int64), np.array(heads, np.int64), i, xs, ys, count)
 
 
 def _drawn(
-    order: np.ndarray,
-    heads: np.ndarray,
-    owner: np.ndarray,
-    xs: np.ndarray,
-    ys: np.ndarray,
-    follow: np.ndarray,
-    count: int,
+    order: np.ndarray, heads: np.ndarray, owner: np.ndarray, xs: np.ndarray, ys: np.ndarray, count: int
 ) -> list[str]:
-    """SVG paths of `count` items from edges in the order of their loops, which begin at `heads`; steps that go straight
-    on are joined."""
+    """SVG paths of `count` items from edges in the order of their loops, which begin at `heads`."""
     loop = np.repeat(np.arange(len(heads)), np.diff(np.append(heads, len(order))))
-    dx, dy = (xs[follow] - xs)[order], (ys[follow] - ys)[order]
-    moves = (dx != 0) | (dy != 0)
-    loop, dx, dy = loop[moves], dx[moves], dy[moves]
-    begins = np.ones(len(loop), bool)
-    turns = dx[1:] * dy[:-1] != dy[1:] * dx[:-1]
-    returns = dx[1:] * dx[:-1] + dy[1:] * dy[:-1] <= 0
-    begins[1:] = (loop[1:] != loop[:-1]) | turns | returns
-    firsts = np.flatnonzero(begins)
+    loop, x, y = _thinned(loop, xs[order], ys[order])
+    ends = np.searchsorted(loop, np.arange(len(heads) + 1))
+    _, after = _neighbours(loop)
+    steps = np.stack([x[after] - x, y[after] - y], axis=1)
+    words = _STEPS[steps + BOX].ravel().tolist()
     parts: list[list[str]] = [[] for _ in range(count)]
-    if not len(firsts):
-        return [""] * count
-    steps = np.stack([np.add.reduceat(dx, firsts), np.add.reduceat(dy, firsts)], axis=1)
-    words = _STEPS[steps + 2 * BOX].ravel().tolist()
-    ends = np.searchsorted(loop[firsts], np.arange(len(heads) + 1)).tolist()
-    start = order[heads]
-    for k, (item, x, y) in enumerate(zip(owner[start].tolist(), xs[start].tolist(), ys[start].tolist())):
-        if ends[k + 1] - ends[k] > 1:  # a mask smaller than a path unit leaves nothing to draw
-            parts[item].append(f"M{x} {y}l{''.join(words[2 * ends[k] : 2 * ends[k + 1]]).lstrip()}z")
+    for k in np.flatnonzero(np.diff(ends) > 2).tolist():  # what is smaller than a path unit leaves nothing to draw
+        first, last = int(ends[k]), int(ends[k + 1])
+        path = "".join(words[2 * first : 2 * last]).lstrip()
+        parts[int(owner[order[heads[k]]])].append(f"M{x[first]} {y[first]}l{path}z")
     return ["".join(part) for part in parts]
 
 
-_STEPS = np.array([f"{v}" if v < 0 else f" {v}" for v in range(-2 * BOX, 2 * BOX + 1)], dtype=object)
+def _neighbours(loop: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Places of the corner before and the corner after each corner of its loop."""
+    starts = np.flatnonzero(loop[1:] != loop[:-1]) + 1
+    starts, ends = np.append(0, starts), np.append(starts, len(loop)) - 1
+    before, after = np.arange(len(loop)) - 1, np.arange(len(loop)) + 1
+    if len(loop):
+        before[starts], after[ends] = ends, starts
+    return before, after
+
+
+def _thinned(loop: np.ndarray, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The corners of closed loops without those that lie within SLACK of the line between their neighbours: first all
+    that lie on it, then in ROUNDS rounds every other one, so that the slack is spent in parts and not exceeded."""
+    before, _ = _neighbours(loop)
+    moves = (x != x[before]) | (y != y[before])
+    loop, x, y = loop[moves], x[moves], y[moves]
+    for turn in range(ROUNDS + 1):
+        before, after = _neighbours(loop)
+        ax, ay, bx, by = x - x[before], y - y[before], x[after] - x[before], y[after] - y[before]
+        far, length, along = bx * ay - by * ax, bx * bx + by * by, ax * bx + ay * by
+        slack = SLACK / ROUNDS if turn else 0.0
+        idle = (far * far <= slack * slack * length) & (along >= 0) & (along <= length)
+        if turn:
+            idle &= (np.arange(len(loop)) - np.searchsorted(loop, loop)) % 2 == 1
+        loop, x, y = loop[~idle], x[~idle], y[~idle]
+    return loop, x, y
+
+
+_STEPS = np.array([f"{v}" if v < 0 else f" {v}" for v in range(-BOX, BOX + 1)], dtype=object)
 
 
 _START = re.compile(r"M(\d+)")
@@ -192,8 +205,11 @@ def _moved(path: str, right: int) -> str:
     return _START.sub(lambda start: f"M{int(start[1]) + right}", path)
 
 
-def veil(paths: list[str]) -> str:
-    """Everything outside the masks of a strip, for even-odd filling."""
+def veil(paths: list[str], most: int | None = None) -> str:
+    """Everything outside the masks of a strip, for even-odd filling; `most`: characters that it may have, for which
+    the last thumbnails stay without."""
+    while most is not None and paths and sum(map(len, paths)) > most:
+        paths = paths[:-1]
     return f"M0 0H{BOX * len(paths)}V{BOX}H0Z" + beside(paths)
 
 

@@ -1,8 +1,8 @@
 """The pages of one layer: figure, data files, sheets of thumbnails and plain pages."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from .sheets import Crops
 CHUNK = 32  # units of one detail file
 BLOCK = 16_384  # units of one column file
 PLAIN = 200  # units of one plain page
-PLAIN_BYTES = 900_000  # a plain page that would be larger shows fewer pictures
+VEILS = 600_000  # characters of masks on one plain page, which keep it below a megabyte
+RATE = 0.05  # share of false finds that one may live with
 
 
 class Purse:
@@ -72,18 +73,43 @@ def folder_of(layer: LayerPage) -> str:
 
 
 def sentence(layer: LayerPage, cut: float, bars: list[order.Bar]) -> str:
-    """'434 of 512 units are detectors of 187 distinct concepts at IoU > 0.04.'"""
+    """'434 of 512 units are detectors of 187 distinct concepts at IoU > 0.04, 401 of them at q < 0.05.'"""
     chosen = int(order.detectors(layer.units.concept, layer.units.iou, cut).sum())
     kinds = text.plural(len(bars), "distinct concept")
     many = "unit is a detector" if chosen == 1 else "units are detectors"
-    return f"{text.integer(chosen)} of {text.integer(layer.count)} {many} of {kinds} at IoU > {cut:g}."
+    where = f"at IoU > {cut:g}{believed([layer], cut)}"
+    return f"{text.integer(chosen)} of {text.integer(layer.count)} {many} of {kinds} {where}."
 
 
 def firm(layer: LayerPage) -> str:
     """Which detectors the solid part of a bar counts; empty where the run cannot tell. The page's script agrees."""
     if layer.units.q is not None:
-        return "whose score holds against the baseline (q at most 0.05)"
+        return f"whose score holds against chance (q < {RATE:g})"
     return "whose 95 % interval lies above the cut" if layer.units.low is not None else ""
+
+
+def sure(layer: LayerPage, cut: float) -> np.ndarray | None:
+    """bool [U]: units that `firm` speaks of; None where the run cannot tell."""
+    if layer.units.q is not None:
+        return layer.units.q < RATE
+    return None if layer.units.low is None else layer.units.low > cut
+
+
+def believed(layers: Sequence[LayerPage], cut: float) -> str:
+    """', 401 of them at q < 0.05': how many detectors one may believe; empty where the run cannot tell."""
+    found = [(x, sure(x, cut)) for x in layers]
+    told = [int((order.detectors(x.units.concept, x.units.iou, cut) & s).sum()) for x, s in found if s is not None]
+    kinds = {x.units.q is not None for x in layers}
+    if not told or len(told) < len(layers) or len(kinds) > 1:
+        return ""
+    what = f"at q\u00a0<\u00a0{RATE:g}" if kinds == {True} else "with the whole 95 % interval above it"
+    return f", {text.integer(sum(told))} of them {what}"
+
+
+def layer_bars(run: RunPage, layer: LayerPage) -> list[order.Bar]:
+    """The labels of a layer's detectors, with those that one may believe."""
+    concepts = {c.number: c for c in run.concepts}
+    return order.bars(layer.units.concept, layer.units.iou, run.cut, concepts, run.categories, sure(layer, run.cut))
 
 
 def flags(layer: LayerPage, unit: int) -> list[str]:
@@ -154,7 +180,7 @@ def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[An
 def _write_head(
     out: Folder, base: str, run: RunPage, layer: LayerPage, sheets: Sheets, concepts: dict[int, Concept]
 ) -> None:
-    bars = order.bars(layer.units.concept, layer.units.iou, run.cut, concepts, run.categories)
+    bars = layer_bars(run, layer)
     names = {c.number: text.shown(c.name, c.category) for c in run.concepts}
     files = ["layer.js"]
     meta = {
@@ -233,8 +259,11 @@ class _Plain:
             (f"{n * PLAIN}–{min((n + 1) * PLAIN, self.layer.count) - 1}", None if n == number else f"plain-{n}.html")
             for n in wanted
         ]
+        thin = sum(len(card.strip.veil) for card in self.cards) > VEILS
+        if thin:
+            self.cards = [replace(card, strip=card.strip.thinner(VEILS // len(self.cards))) for card in self.cards]
         html = page(
-            "plain.html", run=self.run, layer=self.layer, root="../../", px=self.sheets.px, cards=self.cards,
+            "plain.html", thin=thin, run=self.run, layer=self.layer, root="../../", px=self.sheets.px, cards=self.cards,
             first=self.written, last=max(self.written + len(self.cards) - 1, 0), pages=pages,
         )  # fmt: skip
         self.out.write(f"{self.base}plain-{number}.html", html)

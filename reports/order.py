@@ -15,6 +15,8 @@ class Bar:
     concept: Concept
     units: int
     best: float
+    sure: int
+    """Units that one may believe; all where the run cannot tell."""
 
 
 def detectors(concept: np.ndarray, iou: np.ndarray, cut: float) -> np.ndarray:
@@ -23,15 +25,18 @@ def detectors(concept: np.ndarray, iou: np.ndarray, cut: float) -> np.ndarray:
 
 
 def bars(
-    concept: np.ndarray, iou: np.ndarray, cut: float, concepts: dict[int, Concept], categories: tuple[str, ...]
-) -> list[Bar]:
-    """Labels of the detectors: categories in the published order, inside one by (-units, -best IoU, number)."""
+    concept: np.ndarray, iou: np.ndarray, cut: float, concepts: dict[int, Concept], categories: tuple[str, ...],
+    sure: np.ndarray | None = None,
+) -> list[Bar]:  # fmt: skip
+    """Labels of the detectors: categories in the published order, inside one by (-units, -best IoU, number).
+    sure: bool [U], units that one may believe."""
     chosen = detectors(concept, iou, cut)
     numbers, inverse, counts = np.unique(concept[chosen], return_inverse=True, return_counts=True)
     best = np.zeros(len(numbers))
     np.maximum.at(best, inverse, iou[chosen])
     rank = {name: place for place, name in enumerate(category_order(categories))}
-    found = [Bar(concepts[int(n)], int(k), float(b)) for n, k, b in zip(numbers, counts, best)]
+    firm = counts if sure is None else np.bincount(inverse, sure[chosen], len(numbers)).astype(np.int64)
+    found = [Bar(concepts[int(n)], int(k), float(b), int(s)) for n, k, b, s in zip(numbers, counts, best, firm)]
     return sorted(found, key=lambda b: (rank.get(b.concept.category, len(rank)), -b.units, -b.best, b.concept.number))
 
 

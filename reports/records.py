@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,11 @@ class Strip:
     box: int
     veil: str
     alt: str
+    paths: tuple[str, ...] = ()
+
+    def thinner(self, most: int) -> "Strip":
+        """The same with at most so many characters of masks."""
+        return self if len(self.veil) <= most else replace(self, veil=images.veil(list(self.paths), most))
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Sheets:
         if not shown:
             why = "no top images" if not record["e"] else "the images are not at hand"
             return Strip("", 0, 0, 0, 0, 0, "", f"{alt}: {why}.")
-        veil = images.veil([e[5] for e in record["e"][: self.thumbs]])
+        paths = [e[5] for e in record["e"][: self.thumbs]]
         return Strip(
             self.name(unit, count),
             unit % self.rows * (32 // self.rows),
@@ -111,8 +116,9 @@ class Sheets:
             self.thumbs * self.px,
             self.rows * self.px,
             self.thumbs * images.BOX,
-            veil,
+            images.veil(paths),
             alt,
+            tuple(paths),
         )
 
 

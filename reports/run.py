@@ -15,7 +15,7 @@ from . import budget, charts, data, order, text
 from .environment import STATIC, hues, page, static, version
 from .errors import ReportError
 from .folder import replaced
-from .layer import CHUNK, Folder, Purse, folder_of, plain_card, sentence, write_layer
+from .layer import CHUNK, VEILS, Folder, Purse, believed, firm, folder_of, layer_bars, plain_card, sentence, write_layer
 from .pages import ImageSource, LayerPage, RunPage
 from .records import Sheets, records
 from .sheets import Crops
@@ -212,7 +212,7 @@ def _concept_pages(
             src = f"{folder_of(layer)}/{card.strip.src}" if card.strip.src else ""
             cards.append({"unit": unit, "layer": layer.name, "numbers": card.numbers,
                           "link": f"{folder_of(layer)}/index.html#unit={unit}",
-                          "strip": dataclasses.replace(card.strip, src=src)})  # fmt: skip
+                          "strip": dataclasses.replace(card.strip.thinner(VEILS // CARDS), src=src)})  # fmt: skip
         told = (
             f"{text.plural(len(rows), 'unit')} of {text.plural(len(table), 'layer')} "
             f"{'has' if len(rows) == 1 else 'have'} this label at IoU > {run.cut:g}. "
@@ -263,13 +263,12 @@ def _runs(plane: np.ndarray) -> list[int]:
 
 
 def _index(run: RunPage, links: list[Any], notes: list[str]) -> str:
-    concepts = {c.number: c for c in run.concepts}
     names = {c.number: text.shown(c.name, c.category) for c in run.concepts}
     colours = hues(run.categories)
     rows: list[dict[str, Any]] = []
     series: dict[str, list[int]] = {name: [] for name in ("all", *text.category_order(run.categories))}
     for layer in run.layers:
-        bars = order.bars(layer.units.concept, layer.units.iou, run.cut, concepts, run.categories)
+        bars = layer_bars(run, layer)
         counts = {c: sum(b.units for b in bars if b.concept.category == c) for c in run.categories}
         total = sum(b.units for b in bars)
         series["all"].append(total)
@@ -282,7 +281,7 @@ def _index(run: RunPage, links: list[Any], notes: list[str]) -> str:
             "labels": len(bars), "unique_detectors": layer.unique_detectors,
             "best": max((b.best for b in bars), default=0.0) if bars else float(layer.units.iou.max(initial=0.0)),
             "chart": charts.bar_chart(bars, colours, names), "sentence": sentence(layer, run.cut, bars),
-            "bar_link": _bar_link(base),
+            "bar_link": _bar_link(base), "firm": firm(layer),
         })  # fmt: skip
     depth = charts.depth_chart([x["name"] for x in rows], series, colours) if len(rows) > 1 else None
     return page("run.html", run=run, layers=rows, depth=depth, names=names, concepts=links, root="",
@@ -299,7 +298,7 @@ def _lead(run: RunPage, rows: list[Any], links: list[Any]) -> str:
     return (
         f"{text.integer(chosen)} of {text.plural(units, 'unit')}{where} "
         f"{'is a detector' if chosen == 1 else 'are detectors'} of {text.plural(len(links), 'distinct concept')} "
-        f"at IoU > {run.cut:g}, over {text.plural(run.images, 'image')}."
+        f"at IoU > {run.cut:g}{believed(run.layers, run.cut)}, over {text.plural(run.images, 'image')}."
     )
 
 

@@ -69,7 +69,7 @@
       area[u] = s < 0 ? 0 : C.area[s];
       iou[u] = cols.iou ? cols.iou[u] : s < 0 ? 0 : ratio(cols.intersection[u], cols.area[u], area[u]);
     }
-    if (cols.q) firm = (u) => cols.q[u] !== null && cols.q[u] <= 0.05;
+    if (cols.q) firm = (u) => cols.q[u] !== null && cols.q[u] < 0.05;
     else if (cols.low) firm = (u) => cols.low[u] !== null && cols.low[u] > cut;
     byIou = sorted(iou, -1);
     build();
@@ -162,7 +162,7 @@
     const hit = q ? C.shown.map((s, i) => s.toLowerCase().includes(q) || C.name[i].toLowerCase().includes(q)) : null;
     const only = view.concept ? slot.get(+view.concept) : null, cat = view.category, show = view.show;
     const min = view.min === "" ? -1 : +view.min, max = view.max === "" ? 2 : +view.max;
-    let n = 0, chosen = 0;
+    let n = 0, chosen = 0, solid = 0;
     for (let k = 0; k < N; k++) {
       const u = order[k], s = label[u];
       if (only !== null && s !== only || cat && (s < 0 || C.category[s] !== cat) || iou[u] < min || iou[u] > max) continue;
@@ -171,9 +171,10 @@
       out[n++] = u;
     }
     rows = out.subarray(0, n);
-    bars.forEach((b) => { chosen += b.units; });
+    bars.forEach((b) => { chosen += b.units; solid += b.sure; });
+    const sure = firm ? `, ${int(solid)} of them ${cols.q ? "at q\u00a0<\u00a00.05" : "with the whole 95 % interval above it"}` : "";
     $("cut-value").textContent = num(cut);
-    $("sentence").textContent = `${int(chosen)} of ${int(N)} ${chosen === 1 ? "unit is a detector" : "units are detectors"} of ${many(bars.length, "distinct concept")} at IoU > ${num(cut)}.`;
+    $("sentence").textContent = `${int(chosen)} of ${int(N)} ${chosen === 1 ? "unit is a detector" : "units are detectors"} of ${many(bars.length, "distinct concept")} at IoU > ${num(cut)}${sure}.`;
     $("status").textContent = n === N ? "All " + many(N, "unit") : `${int(n)} of ${many(N, "unit")}`;
     $("concept").hidden = only === null;
     if (only !== null) $("concept").textContent = nameOf(only) + " ×";
@@ -191,7 +192,7 @@
 
   // ---- the figure; the same layout as in charts.py
   function draw() {
-    const box = $("bars"), width = Math.max(box.clientWidth, 560), some = bars.slice(0, BARS);
+    const box = $("bars"), width = Math.max(box.clientWidth, 280), some = bars.slice(0, BARS);
     if ($("twin").open) twin();
     if (!some.length) return box.replaceChildren(el("p.quiet", { text: "No unit is above this cut." }));
     const labels = some.map((b) => clip(nameOf(b.s))), totals = {}, kids = [];
@@ -218,7 +219,7 @@
   function bar(b, text, x, y, top, pitch, foot) {
     const tall = Math.max(b.units / top * 92, 1), sure = firm ? tall * b.sure / b.units : tall, on = +view.concept === C.number[b.s] && view.concept;
     const rect = (cls, from, height) => svg("rect", { class: `bar ${cls}${hue(b.s)}`, x, y: y + 126 - from, width: pitch - 4, height });
-    const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} of them ${cols.q ? "against the baseline" : "with the whole interval above the cut"}` : ""}, best IoU ${f4(b.best)}`;
+    const told = `${nameOf(b.s)}, ${C.category[b.s]}: ${many(b.units, "unit")}${firm ? `, ${b.sure} of them ${cols.q ? "at q < 0.05" : "with the whole interval above the cut"}` : ""}, best IoU ${f4(b.best)}`;
     return svg("a", { href: `${ROOT}concepts/${C.number[b.s]}.html`, "data-s": C.number[b.s], class: on ? "on" : null, "aria-current": on ? "true" : null }, [
       svg("title", { text: told }), svg("rect.hit", { x: x - 2, y: y + 20, width: pitch, height: 104 + foot }),
       sure < tall && rect("pale ", tall, tall), rect("", sure, sure),

@@ -1,10 +1,12 @@
 """The published order against a plain sort, and the figure's layout."""
 
+import dataclasses
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports import charts, order, text
+from reports import charts, layer, order, text
 from reports.pages import Concept
 from tests.reports import synthetic
 
@@ -35,6 +37,28 @@ def test_bars_and_units_in_published_order(units: list[tuple[int, float]]) -> No
     assert order.published(label, iou, 0.04, bars).tolist() == sorted(range(len(units)), key=key)
 
 
+def test_bars_count_what_one_may_believe() -> None:
+    label, iou = np.array([1, 1, 1, 2, 2, -1]), np.array([0.1, 0.2, 0.03, 0.5, 0.06, 0.0])
+    sure = np.array([True, False, True, False, False, True])
+    bars = order.bars(label, iou, 0.04, CONCEPTS, synthetic.CATEGORIES, sure)
+    assert [(b.concept.number, b.units, b.sure) for b in bars] == [(2, 2, 0), (1, 2, 1)]
+
+
+def test_sentences_say_how_many_detectors_one_may_believe() -> None:
+    plain, sure = synthetic.layer(50), synthetic.layer(50, 1, baseline=True)
+    u = sure.units
+    count = int(((u.iou > 0.04) & (u.concept >= 0) & (u.q < 0.05)).sum())
+    assert count > 0
+    assert layer.believed([sure, sure], 0.04) == f", {2 * count} of them at q\u00a0<\u00a00.05"
+    assert layer.believed([plain], 0.04) == layer.believed([plain, sure], 0.04) == layer.believed([], 0.04) == ""
+    only = dataclasses.replace(sure, units=dataclasses.replace(u, q=None, low=u.iou * 0.5))
+    whole = int(((u.iou > 0.04) & (u.concept >= 0) & (u.iou * 0.5 > 0.04)).sum())
+    assert 0 < whole < count
+    assert layer.believed([only], 0.04) == f", {whole} of them with the whole 95 % interval above it"
+    assert layer.believed([only, sure], 0.04) == ""
+    assert layer.sentence(only, 0.04, []).endswith("at IoU > 0.04, " + layer.believed([only], 0.04)[2:] + ".")
+
+
 def test_a_unit_at_the_cut_is_no_detector() -> None:
     assert not order.detectors(np.array([1]), np.array([0.04]), 0.04)[0]
 
@@ -44,7 +68,7 @@ def test_a_unit_at_the_cut_is_no_detector() -> None:
 def test_chart_keeps_every_bar_inside_and_apart(counts: list[int], width: int) -> None:
     kinds = synthetic.CATEGORIES
     bars = [
-        order.Bar(Concept(n, "x" * (1 + n % 40), kinds[n * len(kinds) // len(counts)], 1), c, 0.1)
+        order.Bar(Concept(n, "x" * (1 + n % 40), kinds[n * len(kinds) // len(counts)], 1), c, 0.1, n % (c + 1))
         for n, c in enumerate(counts)
     ]
     names = {b.concept.number: b.concept.name for b in bars}
@@ -55,6 +79,7 @@ def test_chart_keeps_every_bar_inside_and_apart(counts: list[int], width: int) -
     assert all(c.x >= 0 and c.x + chart.pitch - 4 <= width and c.y + 126 <= chart.height for c in drawn)
     assert all(b.x - a.x >= chart.pitch or b.y > a.y for a, b in zip(drawn, drawn[1:]))
     assert max(c.height for c in drawn) == charts.RISE
+    assert all(abs(c.solid - c.height * c.bar.sure / c.bar.units) <= 0.1 for c in drawn)
 
 
 def test_text() -> None:

@@ -324,3 +324,22 @@ def test_build_speed(tmp_path: Path) -> None:
     reports.write_run(synthetic.run(page), tmp_path / "r", source)
     each = (time.process_time() - begun) / 512
     assert each < 0.002, f"{each * 1e3:.1f} ms a unit"
+
+
+def test_plain_pages_stay_below_a_megabyte_whatever_the_masks(tmp_path: Path) -> None:
+    """Speckled maps have outlines of many corners: pages leave masks out and say so, the data files have them all."""
+    page = synthetic.layer(200, size=(56, 56), exemplars=2)
+    noise = np.random.default_rng(0).normal(1.2, 1.0, (56, 56)).astype(np.float32)
+
+    def cards(first: int, stop: int) -> list[pages.UnitCard]:
+        return [
+            dataclasses.replace(c, exemplars=tuple(dataclasses.replace(x, map=noise) for x in c.exemplars))
+            for c in page.cards(first, stop)
+        ]
+
+    reports.write_run(synthetic.run(dataclasses.replace(page, cards=cards)), tmp_path / "r", synthetic.Pictures())
+    html = (tmp_path / "r/layers/0-layer4/plain-0.html").read_text()
+    assert "masks of some pictures are left out" in html
+    assert all(len(c) <= 1_000_000 for n, c in files(tmp_path / "r").items() if n.endswith(".html"))
+    _, found = data.parse((tmp_path / "r/layers/0-layer4/data/00000.js").read_text())
+    assert all(len(e[5]) > 1000 for e in found[0]["e"])
