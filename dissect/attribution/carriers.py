@@ -13,6 +13,7 @@ from dissect.attribution.network import Network
 from dissect.attribution.targets import Target, as_unit_maps
 from dissect.errors import SpecError
 from dissect.store import Store
+from dissect.suggest import suggestion
 
 WAYS = ("gradient", "path", "ablation")
 
@@ -133,8 +134,12 @@ def unit_labels(store: Store, run: str, layer: str) -> list[UnitLabel]:
 
 
 def detectors(labels: Sequence[UnitLabel], concept: str) -> list[int]:
-    """The units that detect a concept."""
-    return [unit for unit, label in enumerate(labels) if label.concept == concept and label.detector]
+    """The units that detect a concept. Raises SpecError where there are none, with near names of those that are."""
+    found = [unit for unit, label in enumerate(labels) if label.concept == concept and label.detector]
+    if not found:
+        known = sorted({label.concept for label in labels if label.detector and label.concept})
+        raise SpecError(f"no unit detects {concept!r}{suggestion(concept, known)}")
+    return found
 
 
 def carriers(

@@ -14,6 +14,7 @@ from dissect.attribution.readouts import READOUTS
 from dissect.attribution.rise import rise
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 MAPS = (*METHODS, "grad-cam", "guided-grad-cam", "occlusion", "rise")
 
@@ -47,7 +48,7 @@ def find(name: str, slots: Slots | None = None) -> Answerer:
     """The method `name` with its slots filled. Raises SpecError for an unknown one."""
     s = slots or Slots()
     if name not in MAPS:
-        raise SpecError(f"method {name!r} is unknown: expected {', '.join(MAPS)}")
+        raise SpecError(f"method {name!r} is unknown{suggestion(name, MAPS)}")
     if name == "occlusion":
         hiding: dict[str, Any] = {
             "patch": s.patch, "stride": s.stride, "occluder": s.occluder, "value": s.value, "batch": s.batch

@@ -27,6 +27,7 @@ from dissect.attribution.rules import (
 )
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 Weigh = Callable[[Tensor, Tensor, Tensor], Tensor]  # (gradient, image, baseline) -> values
 
@@ -159,7 +160,7 @@ def find(method: Method | str) -> Method:
     if isinstance(method, Method):
         return method
     if method not in METHODS:
-        raise SpecError(f"method {method!r} is unknown: expected {', '.join(METHODS)}")
+        raise SpecError(f"method {method!r} is unknown{suggestion(method, tuple(METHODS))}")
     return METHODS[method]
 
 

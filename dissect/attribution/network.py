@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 OUTPUT = "output"  # the name of what the network returns
 
@@ -199,10 +200,7 @@ class Network:
         """Shape of what a layer returns for one image of the size of x. Raises SpecError for a layer that is not
         there."""
         if layer not in self.named:
-            near = [name for name in self.named if name.startswith(layer.partition(".")[0])] or list(self.named)
-            raise SpecError(
-                f"{self.name} has no layer {layer!r}: it has {', '.join(near[:12])}{' …' if len(near) > 12 else ''}"
-            )
+            raise SpecError(f"{self.name} has no layer {layer!r}{suggestion(layer, tuple(self.named))}")
         probe = self.probe(x)
         if layer not in probe.calls:
             raise SpecError(

@@ -66,8 +66,6 @@ def triple(option: str, text: str | None) -> tuple[float, float, float] | None:
 
 def read_image(path: Path, size: int | None) -> "np.ndarray":
     """uint8 [h, w, 3], squashed to size x size where given. Raises SpecError."""
-    from PIL import UnidentifiedImageError
-
     from dissect.attribution import pictures
     from dissect.errors import SpecError
 
@@ -75,7 +73,7 @@ def read_image(path: Path, size: int | None) -> "np.ndarray":
         raise SpecError(f"image {path} is not there")
     try:
         return pictures.read_image(path, (size, size) if size else None)
-    except (UnidentifiedImageError, OSError) as error:
+    except Exception as error:  # a decoder meets broken files in ways of its own
         raise SpecError(f"image {path} cannot be read: {error}") from None
 
 
@@ -108,7 +106,7 @@ def labels_of(args: argparse.Namespace, layer: str) -> list[Any]:
 
 
 def detectors_of(args: argparse.Namespace) -> Callable[[str, str], list[int]] | None:
-    """(layer, concept) -> the units that detect it in --run; None without a run."""
+    """(layer, concept) -> the units that detect it in --run, or SpecError; None without a run."""
     from dissect.attribution.carriers import detectors
 
     return (lambda layer, concept: detectors(labels_of(args, layer), concept)) if args.run else None

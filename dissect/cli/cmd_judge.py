@@ -11,6 +11,8 @@ from dissect.cli import attribution_options as options
 from dissect.cli.common import add_format, add_workspace, open_store, print_rows
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from broden import Dataset
     from dissect.attribution.judge.table import Item, Judgement, Row
     from dissect.attribution.network import Network
@@ -162,7 +164,11 @@ def _finite(value: float) -> float | None:
 def _planted(args: argparse.Namespace) -> Questions:
     """The set and the network whose answer is known by construction."""
     from dissect.attribution.judge.planted import planted_items, planted_network
+    from dissect.errors import SpecError
 
+    given = [name for name in ("data", "ask", "run", "weights", "mean", "std") if getattr(args, name)]
+    if given:
+        raise SpecError(f"judge planted brings its own network and images: --{given[0]} has no meaning here")
     items = list(planted_items(args.items, seed=args.seed))
     return Questions(planted_network(), items, None, "planted", "planted", {"items": args.items})
 
@@ -173,9 +179,11 @@ def _concepts(args: argparse.Namespace) -> Questions:
     from dissect.attribution.judge.concepts import concept_items
     from dissect.attribution.network import OUTPUT
     from dissect.errors import SpecError
+    from dissect.suggest import near
 
     if not args.data:
-        raise SpecError(f"judge {args.model}: images with masks come from a concept set, add --data DIR")
+        hint = " (did you mean planted?)" if near(args.model, ("planted",)) else ""
+        raise SpecError(f"judge {args.model}{hint}: images with masks come from a concept set, add --data DIR")
     if bool(args.ask) == bool(args.run):
         raise SpecError("say what is asked: --ask CONCEPT=TARGET (may repeat), or --run RUN --layer L")
     data = broden.open(args.data)
@@ -194,12 +202,25 @@ def _concepts(args: argparse.Namespace) -> Questions:
     )
 
 
+def _first(data: "Dataset") -> "np.ndarray":
+    """The first image that can be read; all have one size. Raises SpecError."""
+    import broden
+    from dissect.errors import SpecError
+
+    for position in range(len(data)):
+        try:
+            return data.read_image(position)
+        except broden.InputFault:
+            continue
+    raise SpecError(f"no image of {data.name!r} can be read: `python -m broden verify` says why")
+
+
 def _of_asks(args: argparse.Namespace, network: "Network", data: "Dataset") -> "dict[str, Target]":
     """Targets by concept, as --ask says."""
     from dissect.attribution.naming import parse_target
     from dissect.errors import SpecError
 
-    x = network.prepare(data.read_image(0)[None])
+    x = network.prepare(_first(data)[None])
     targets = {}
     for text in args.ask:
         concept, equals, target = text.rpartition("=")

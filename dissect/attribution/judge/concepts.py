@@ -8,6 +8,7 @@ import broden
 from dissect.attribution.judge.table import Item
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 
 def concept_items(
@@ -27,7 +28,8 @@ def concept_items(
     wanted: dict[int, Target] = {}
     for name, target in targets.items():
         if name not in names:
-            raise SpecError(f"the set {data.name!r} has no concept {name!r}: `python -m broden info` lists them")
+            hint = suggestion(name, tuple(names), "`python -m broden info` lists them")
+            raise SpecError(f"the set {data.name!r} has no concept {name!r}{hint}")
         wanted[names[name]] = target
     left = {number: limit if limit is not None else len(data) for number in wanted}
     for position in range(len(data)):

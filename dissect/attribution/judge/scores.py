@@ -16,6 +16,7 @@ from dissect.attribution.network import OUTPUT, Network
 from dissect.attribution.occlusion.occluders import gaussian_blur
 from dissect.attribution.targets import Target
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 
 @dataclass(frozen=True)
@@ -126,9 +127,9 @@ MASKED = ("pointing", "energy")  # need a mask
 
 def find_scores(names: Sequence[str]) -> tuple[str, ...]:
     """Names of scores, checked. Raises SpecError."""
-    unknown = [name for name in names if name not in SCORES]
-    if unknown or not names:
-        raise SpecError(f"score {unknown[0] if unknown else ''!r} is unknown: expected {', '.join(SCORES)}")
+    for name in names or ("",):
+        if name not in SCORES:
+            raise SpecError(f"score {name!r} is unknown{suggestion(name, tuple(SCORES))}")
     return tuple(names)
 
 

@@ -12,6 +12,7 @@ from dissect.attribution.network import Network
 from dissect.attribution.occlusion.gather import patch_gather
 from dissect.attribution.occlusion.windows import Windows
 from dissect.errors import SpecError
+from dissect.suggest import suggestion
 
 
 class Occluder(Protocol):
@@ -158,9 +159,8 @@ def find_occluder(text: str | Occluder) -> Occluder:
     try:
         values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        raise SpecError(
-            f"occluder {text!r} is unknown: expected {', '.join(OCCLUDERS)} or a colour on the 0..1 scale"
-        ) from None
+        hint = suggestion(text, tuple(OCCLUDERS), f"expected {', '.join(OCCLUDERS)} or a colour on the 0..1 scale")
+        raise SpecError(f"occluder {text!r} is unknown{hint}") from None
     return Colour(values if len(values) > 1 else values[0])
 
 

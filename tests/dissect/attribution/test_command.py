@@ -99,6 +99,12 @@ def test_occluder_sensitivity_reports_the_correlations(
         (["gradient", "--target", "concept:features.12:dog"], "--run"),
         (["occlusion", "--patch", "100"], "larger than the image"),
         (["units"], "--layer"),
+        (["guide"], "did you mean guided"),
+        (["gradient", "--target", "unit:features.21:3"], "did you mean features.2,"),
+        (["gradient", "--target", "unit:features.12:512"], "has units 0 to 511"),
+        (["gradient", "--target", "direction:features.12:nothing.npy"], "is no array file"),
+        (["gradient", "--target", "zebra"], "expected top, class:N"),
+        (["occlusion", "--occluder", "gray"], "did you mean grey"),
         (["gradient", "--mean", "1,2"], "expected three numbers"),
     ],
 )
@@ -109,6 +115,21 @@ def test_mistakes_exit_with_2_and_one_message(
     assert code == 2
     assert message in err
     assert "Traceback" not in err
+
+
+def test_one_bad_image_among_several_is_set_aside(
+    photos: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken, small = tmp_path / "broken.png", tmp_path / "small.png"
+    broken.write_bytes(photos[0].read_bytes()[:200])
+    Image.new("RGB", (12, 12)).save(small)
+    options = ("--patch", "32", "--stride", "32", "--target", "class:1", "--workspace", tmp_path)
+    code, record, err = run(capsys, "occlusion", MODEL, "--image", broken, photos[0], small, *options)
+    assert code == 3
+    assert [found["image"] for found in record["images"]] == [str(photos[0])]
+    assert [one["image"] for one in record["set_aside"]] == [str(broken), str(small)]
+    assert "cannot be read" in record["set_aside"][0]["reason"]
+    assert f"set aside {small}: " in err
 
 
 def test_missing_and_broken_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

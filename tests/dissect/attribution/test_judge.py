@@ -346,7 +346,10 @@ def test_carriers_join_labels() -> None:
     assert sums["dog"]["contribution"] == pytest.approx(float(values[0] + values[2]))
     assert sums[None]["units"] == 2
     assert detectors(labels, "dog") == [0, 2]
-    assert detectors(labels, "cat") == []
+    with pytest.raises(SpecError, match="no unit detects 'cat'"):  # below the cut
+        detectors(labels, "cat")
+    with pytest.raises(SpecError, match="did you mean dog"):
+        detectors(labels, "dgo")
     with pytest.raises(SpecError, match="another network"):
         carriers(found, labels[:2])
 

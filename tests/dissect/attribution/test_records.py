@@ -99,6 +99,35 @@ def test_carriers_are_named_by_the_dissection(workspace: Path, capsys: pytest.Ca
     assert (workspace / "ws/reports/_attributions" / links[0][0]).is_file()
 
 
+def test_a_class_a_unit_a_direction_and_a_concept(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A concept is the sum of its detectors: the same map as a direction with ones there, up to its length."""
+    units = query(capsys, workspace, "units", "--run", "tiny")
+    concept = units[0]["concept"]
+    found = [row["unit"] for row in units if row["concept"] == concept and row["iou"] > 0.04]
+    assert len(found) > 1
+    vector = np.zeros(len(units))
+    vector[found] = 1
+    np.save(workspace / "ones.npy", vector)
+    names = (f"unit:{LAYER}:{found[0]}", f"direction:{LAYER}:{workspace / 'ones.npy'}", f"concept:{LAYER}:{concept}")
+    maps = []
+    for target in ("class:3", *names):
+        code, out, err = told(
+            capsys, "attribute", "gradient-x-input", MODEL, "--image", workspace / "photo.png", "--target", target,
+            "--run", "tiny", "--reduce", "sum", "--no-report", "--workspace", workspace / "ws",
+        )  # fmt: skip
+        assert code == 0, err
+        with np.load(json.loads(out)["images"][0]["arrays"], allow_pickle=False) as arrays:
+            maps.append(arrays["map"])
+    np.testing.assert_allclose(maps[2] * len(found) ** 0.5, maps[3], rtol=1e-4, atol=1e-6 * np.abs(maps[3]).max())
+    assert not np.allclose(maps[0], maps[1])
+    code, out, err = told(
+        capsys, "attribute", "gradient", MODEL, "--image", workspace / "photo.png", "--target",
+        f"concept:{LAYER}:{concept}x", "--run", "tiny", "--workspace", workspace / "ws",
+    )  # fmt: skip
+    assert (code, out) == (2, "")
+    assert f"no unit detects '{concept}x': did you mean {concept}" in err
+
+
 def test_occluders_are_compared(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = told(
         capsys, "attribute", "occluder-sensitivity", MODEL, "--image", workspace / "photo.png", "--patch", "32",
@@ -160,6 +189,12 @@ def test_detectors_of_a_run_are_targets(workspace: Path, capsys: pytest.CaptureF
         ((MODEL, "--data", "DATA", "--ask", "cat=5000"), "class 5000 is out of range"),
         ((MODEL, "--data", "DATA", "--run", "tiny"), "--layer"),
         ((MODEL, "--data", "DATA", "--run", "nobody", "--layer", LAYER), "nobody"),
+        ((MODEL, "--data", "DATA", "--ask", "dgo=3"), "did you mean dog"),
+        ((MODEL, "--data", "DATA", "--ask", "cat=unit:features.55:3"), "did you mean features.5"),
+        (("planed",), "did you mean planted"),
+        (("planted", "--data", "DATA"), "brings its own network and images"),
+        (("planted", "--methods", "guied"), "did you mean guided"),
+        (("planted", "--scores", "pointin"), "did you mean pointing"),
         (("planted", "--methods", "magic"), "method 'magic' is unknown"),
         (("planted", "--methods", "gradient,gradient"), "twice"),
         (("planted", "--scores", "beauty"), "score 'beauty' is unknown"),
