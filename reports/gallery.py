@@ -2,13 +2,11 @@
 
 # ruff: noqa: RUF009 - `told` is dataclasses.field with a help text
 
-import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
+from . import images
 from .environment import STATIC, page, static
 from .folder import replaced
 from .pages import Fact, told
@@ -85,19 +83,11 @@ def _put(new: Path, key: str, picture: GalleryPicture, longest: int) -> _Shown:
     name = f"{key}/{picture.name.replace('/', '-')}"
     width, height = 0, 0
     if suffix not in _AS_IS:
-        try:
-            with Image.open(io.BytesIO(data)) as stored:
-                if getattr(stored, "n_frames", 1) == 1:
-                    shown = stored.convert("RGB")
-                    shown.thumbnail((longest, longest), Image.Resampling.LANCZOS)
-                    width, height = shown.size
-                    buffer = io.BytesIO()
-                    shown.save(buffer, "WEBP", quality=86, method=4)
-                    data, name = buffer.getvalue(), name.removesuffix(suffix) + ".webp"
-                else:
-                    width, height = stored.size
-        except OSError:
+        found = images.shrunk(data, longest)
+        if found is None:
             return gone
+        name = name if found[0] is data else name.removesuffix(suffix) + ".webp"
+        data, width, height = found
     (new / key).mkdir(exist_ok=True)
     (new / name).write_bytes(data)
     return _Shown(picture.title, picture.note, name, width, height)

@@ -6,9 +6,11 @@ so that one small path serves every mask style.
 """
 
 import base64
+import io
 import re
 
 import numpy as np
+from PIL import Image
 
 BOX = 256  # side of a thumbnail in path units
 FINE = 28  # an outline is traced on a grid of at least this many samples a side, where the map is coarser
@@ -225,6 +227,22 @@ def heat(activation: np.ndarray, threshold: float) -> list[int | str]:
     scale = 255.0 / (high - low) if high > low else 0.0
     levels = np.rint(np.maximum(activation - np.float32(low), 0) * scale).astype(np.uint8)
     return [size[0], size[1], base64.b64encode(levels.tobytes()).decode("ascii")]
+
+
+def shrunk(file: bytes, longest: int) -> tuple[bytes, int, int] | None:
+    """A still picture as WebP, no side longer than `longest`, with its width and height; None for what is no picture.
+    A film stays as it is."""
+    try:
+        with Image.open(io.BytesIO(file)) as stored:
+            if getattr(stored, "n_frames", 1) > 1:
+                return file, stored.width, stored.height
+            shown = stored.convert("RGB")
+    except (OSError, Image.DecompressionBombError):
+        return None
+    shown.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    shown.save(out, "WEBP", quality=86, method=4)
+    return out.getvalue(), shown.width, shown.height
 
 
 def missing(px: int) -> np.ndarray:

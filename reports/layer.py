@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from . import charts, data, order, text
+from . import charts, data, images, order, text
 from .environment import hues, page
-from .pages import Concept, LayerPage, RunPage
+from .pages import Concept, LayerPage, RunPage, UnitCard
 from .records import Record, Sheets, records, why
 from .sheets import Crops
 
 CHUNK = 32  # units of one detail file
 BLOCK = 16_384  # units of one column file
 PLAIN = 200  # units of one plain page
+MADE = 4  # synthesised pictures of one unit
+MADE_PX = 224  # their longest side
 VEILS = 600_000  # characters of masks on one plain page, which keep it below a megabyte
 RATE = 0.05  # share of false finds that one may live with
 
@@ -132,7 +134,11 @@ def write_layer(
     for first in range(0, layer.count, CHUNK):
         stop = min(first + CHUNK, layer.count)
         each = (out.purse.spent - start) / first if first else 0.0
-        found, strips = records(layer.cards(first, stop), layer.units.threshold[first:stop], sheets.thumbs, crops)
+        cards = layer.cards(first, stop)
+        found, strips = records(cards, layer.units.threshold[first:stop], sheets.thumbs, crops)
+        for card, record in zip(cards, found):
+            if made := _made(out, base, card, int(plain.each * (layer.count - first)) + reserve_after):
+                record["m"] = made
         for at in range(0, len(found), sheets.rows):
             mine = found[at : at + sheets.rows]
             if crops is None or not any(record["k"] for record in mine):
@@ -150,6 +156,19 @@ def write_layer(
         plain.each = max(plain.each, each)
         progress(len(found))
     plain.finish()
+
+
+def _made(out: Folder, base: str, card: UnitCard, reserve: int) -> list[list[Any]]:
+    """Write the pictures synthesised for a unit; [file, title, note, width, height] of each that is there."""
+    written: list[list[Any]] = []
+    for picture in card.made[:MADE]:
+        file = picture.read()
+        shown = images.shrunk(file, MADE_PX) if file is not None else None
+        if shown is not None and out.purse.affords(len(shown[0]), reserve):
+            name = f"made/{card.unit:05d}-{len(written)}.webp"
+            out.write(base + name, shown[0])
+            written.append([name, picture.title, picture.note, *shown[1:]])
+    return written
 
 
 def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[Any]]:
@@ -227,6 +246,7 @@ class PlainCard:
     notes: str
     below: bool
     strip: Any
+    made: Any
 
 
 class _Plain:
@@ -287,4 +307,4 @@ def plain_card(
     alt = f"Unit {unit}, {told.label}, IoU {text.iou(iou, 2)}: top images"
     strip = sheets.strip(unit, layer.count, record, alt)
     below = concept is None or not iou > run.cut
-    return PlainCard(unit, told.label, told.numbers, told.others, told.notes, below, strip)
+    return PlainCard(unit, told.label, told.numbers, told.others, told.notes, below, strip, record.get("m", ()))

@@ -69,6 +69,15 @@ class Histogram:
 
 
 @dataclass(frozen=True)
+class Synthesis:
+    """A picture that was synthesised for a unit."""
+
+    title: str = told("what it is, in a few words")
+    note: str = told("how good it is", default="")
+    read: Callable[[], bytes | None] = told("the picture's file; None where it is gone", default=lambda: None)
+
+
+@dataclass(frozen=True)
 class UnitCard:
     """What one unit shows beyond its row in UnitColumns."""
 
@@ -77,6 +86,7 @@ class UnitCard:
     by_category: tuple[Score, ...] = told("the best concept of each category that it meets at all")
     exemplars: tuple[Exemplar, ...] = told("top images, strongest first")
     histogram: Histogram | None = told("activation histogram; None where the run has none", default=None)
+    made: tuple[Synthesis, ...] = told("pictures synthesised for it, oldest first", default=())
 
 
 @dataclass(frozen=True)

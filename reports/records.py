@@ -22,7 +22,8 @@ def records(
     """Records of the cards, and `thumbs` thumbnails of each (none where no picture can be had).
 
     A record: b best concepts and c best of each category as [label, I, A]; e exemplars as [position, name, activation,
-    row, column, outline, heat map, 1 if the image is missing]; h histogram; k thumbnails on the sheet.
+    row, column, outline, heat map, 1 if the image is missing]; h histogram; k thumbnails on the
+    sheet; m synthesised pictures, where there are any, as [file, title, note, width, height].
     """
     paths = _paths(cards, thresholds, thumbs if crops is not None else 0)
     out: list[Record] = []

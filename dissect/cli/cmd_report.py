@@ -8,7 +8,8 @@ from dissect.cli.common import add_workspace, open_store
 
 DESCRIPTION = """\
 Write the report of a finished run: a folder of HTML that opens from disk, without a network.
-The old folder stays until the new one is complete; layers that did not change are not drawn again.
+The old folder stays until the new one is complete; layers that did not change are not drawn again. Without --out the
+pages of the workspace, of its syntheses and of its attributions are written again too.
 
   dissect report my-run
   dissect report my-run --out /media/stick/my-run --data broden1_224
@@ -38,13 +39,13 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run(args: argparse.Namespace) -> int:
     import reports
-    from dissect.publish import publish_run, publish_workspace
+    from dissect.publish import publish_beside, publish_run
 
     limit = args.max_report_bytes if args.max_report_bytes is not None else reports.DEFAULT_BYTES
     with open_store(args) as store:
         written = publish_run(store, args.run, args.out, args.data, limit)
         if args.out is None:
-            publish_workspace(store)
+            publish_beside(store)
     for note in written.notes:
         print(note, file=sys.stderr)
     print(

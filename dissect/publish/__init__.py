@@ -5,6 +5,7 @@ hand. Nothing that differs between two equal runs (times, folders) reaches a pag
 """
 
 from dissect.publish.attribution import publish_attributions
+from dissect.publish.beside import publish_beside
 from dissect.publish.comparison import compare_page, publish_compare, publish_comparison
 from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
@@ -21,6 +22,7 @@ __all__ = [
     "honesty",
     "provenance",
     "publish_attributions",
+    "publish_beside",
     "publish_compare",
     "publish_comparison",
     "publish_curve",

@@ -1,14 +1,15 @@
 """The gallery of a workspace: everything that the synthesis commands made, from the database."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import reports
 from dissect.publish.facts import unfoldered
+from dissect.publish.synthesis import LARGE, measured, reader, short
+from dissect.publish.workspace import publish_workspace
 from dissect.store import Store, syntheses
 from dissect.store.syntheses import PictureRecord, SynthesisRecord
-from reports.gallery import GalleryEntry, GalleryPage, GalleryPicture
+from reports.gallery import ASIDE, GalleryEntry, GalleryPage, GalleryPicture
 from reports.pages import Fact
 
 TITLES = {
@@ -21,21 +22,26 @@ TITLES = {
     "fool-gradient": "Fooling patterns by gradient",
     "fool-retrain": "Retraining with a fooling class",
 }
-_LARGE = ("-sheet", "-curves", "-curve", "-film")
 _SUFFIXES = (".png", ".svg", ".gif", ".webp", ".mp4")
 _HUSHED = ("seconds", "out", "page")
 
 
 def publish_gallery(store: Store, title: str = "Synthesised pictures") -> Path:
-    """Write reports/_gallery/index.html of the workspace, newest synthesis first."""
+    """Write reports/_gallery/index.html of the workspace, newest synthesis first; the first time also the page of the
+    workspace, which links to it."""
+    folder = store.workspace.root / "reports"
+    linked = (folder / ASIDE / "index.html").is_file()
     entries = tuple(_entry(store, record) for record in reversed(syntheses.every(store)))
-    return reports.write_gallery(GalleryPage(title, entries), store.workspace.root / "reports")
+    index = reports.write_gallery(GalleryPage(title, entries), folder)
+    if not linked:
+        publish_workspace(store)
+    return index
 
 
 def _entry(store: Store, record: SynthesisRecord) -> GalleryEntry:
     folder = syntheses.folder(store, record)
     found = [one for one in syntheses.pictures(store, record.id) if one.path.endswith(_SUFFIXES)]
-    drawn = [(one, one.kind.endswith(_LARGE)) for one in found]
+    drawn = [(one, one.kind.endswith(LARGE)) for one in found]
     made = [_picture(folder, one) for one, large in drawn if not large]
     few = len(made) <= 12  # then the pictures with their measures stand for the sheet
     layers = sorted({one.layer for one in found if one.layer not in (None, "output")}, key=str)
@@ -56,45 +62,14 @@ def _picture(folder: Path, record: PictureRecord) -> GalleryPicture:
     if record.restart:
         title += f", restart {record.restart}"
     title = title or record.kind.replace("-", " ")
-    return GalleryPicture(record.path, title, measured(record), _reader(folder / record.path))
-
-
-def _reader(path: Path) -> Callable[[], bytes | None]:
-    def read() -> bytes | None:
-        try:
-            return path.read_bytes()
-        except OSError:
-            return None
-
-    return read
-
-
-def measured(record: PictureRecord) -> str:
-    """How good a picture is, in words: whatever its command measured."""
-    m = record.measures
-    if m.get("stopped"):
-        return f"stopped: {m['stopped']}"
-    parts = []
-    if "feature_error" in m:
-        parts.append(f"feature error {_short(m['feature_error'])}, image error {_short(m['image_error'])}")
-    if "synthetic" in m:
-        parts.append(f"answer {_short(m['synthetic'])}")
-        if m.get("best_real") is not None:
-            parts.append(f"best photo {_short(m['best_real'])}")
-        if m.get("second_probability") is not None:
-            parts.append(f"second network: rank {_short(m['second_rank'])}, p {_short(m['second_probability'])}")
-    if "confidence" in m:
-        parts.append(f"confidence {_short(m['confidence'])}")
-    if "norm" in m:
-        parts.append(f"norm {_short(m['norm'])}" if m["success"] else "no perturbation found")
-    return "; ".join(parts)
+    return GalleryPicture(record.path, title, measured(record), reader(folder / record.path))
 
 
 def _lead(record: SynthesisRecord) -> str:
     f = record.facts
     if record.command == "invert" and f.get("depth_rank_correlation") is not None:
         return (
-            f"The image error grows with depth: rank correlation {_short(f['depth_rank_correlation'])} over "
+            f"The image error grows with depth: rank correlation {short(f['depth_rank_correlation'])} over "
             f"{reports.plural(len(f['layers']), 'layer')}, {reports.plural(len(f['images']), 'photo')}."
         )
     if record.command == "maximize":
@@ -106,7 +81,7 @@ def _lead(record: SynthesisRecord) -> str:
             f"{100 * f['quantised_success']:.0f} % also after rounding to bytes."
         )
     if "median_confidence" in f:
-        return f"Median confidence {_short(f['median_confidence'])}."
+        return f"Median confidence {short(f['median_confidence'])}."
     return ""
 
 
@@ -126,9 +101,3 @@ def _told(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_told, value))
     return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
-def _short(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return reports.integer(round(value)) if abs(value) >= 1000 else f"{value:.3g}"

@@ -10,6 +10,7 @@ import numpy as np
 
 from dissect.errors import DissectError
 from dissect.publish.histogram import StoredHistogram
+from dissect.publish.synthesis import of_units
 from dissect.store import ConceptRecord, ExemplarTable, RunRecord, Store, StoredLayer, UnitTable
 from reports import pages
 
@@ -30,6 +31,7 @@ class LayerTables:
     primary: Mapping[int, int]
     concept_area: np.ndarray
     histogram: StoredHistogram | None
+    made: Mapping[int, tuple[pages.Synthesis, ...]]
 
     def cards(self, first: int, stop: int) -> list[pages.UnitCard]:
         """Cards of the units first <= u < stop."""
@@ -44,6 +46,7 @@ class LayerTables:
                 by_category[k],
                 self._exemplars(u, int(seen[k]), int(gone[k])),
                 self.histogram.of(u) if self.histogram is not None else None,
+                self.made.get(u, ()),
             )
             for k, u in enumerate(range(first, stop))
         ]
@@ -138,6 +141,10 @@ class LayerTables:
             out.update(np.ascontiguousarray(self.maps).data)
         if self.histogram is not None:
             out.update(np.ascontiguousarray(self.histogram.counts).data)
+        for unit, made in self.made.items():
+            for one in made:
+                file = one.read()
+                out.update(f"{unit} {one.title} {one.note} {file is None}\n".encode() + (file or b""))
         return out.hexdigest()
 
 
@@ -156,6 +163,7 @@ def read_layer(store: Store, record: RunRecord, layer: StoredLayer, known: Seque
         layer, units, store.scores(layer), store.exemplars(layer), maps, counts, store.unit_areas(layer),
         {c.number: c.category for c in known}, area,
         StoredHistogram.open(*store.workspace.histogram_files(record.id, layer.position), len(units.threshold)),
+        of_units(store, record, layer.name),
     )  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Row, delete, insert, select
+from sqlalchemy import Row, and_, delete, insert, or_, select
 
 from dissect.store import migrate, tables
 from dissect.store.store import Store
@@ -99,6 +99,23 @@ def pictures(store: Store, synthesis_id: str) -> list[PictureRecord]:
     query = select(table).where(table.c.synthesis_id == synthesis_id).order_by(table.c.position)
     with store.reading() as connection:
         return [_record(PictureRecord, row, ("measures",)) for row in connection.execute(query)]
+
+
+def of_layer(store: Store, run_id: str, weights_sha256: str | None, layer: str) -> list[tuple[Path, PictureRecord]]:
+    """What was synthesised for units of a run's layer, in their order, oldest first, with its file. It belongs to the
+    run, or to no run and was made on the same weights."""
+    table = synthesis_pictures.c
+    mine = syntheses.c.run_id == run_id
+    if weights_sha256 is not None:
+        mine = or_(mine, and_(syntheses.c.run_id.is_(None), syntheses.c.weights_sha256 == weights_sha256))
+    query = select(synthesis_pictures, syntheses.c.folder)
+    query = query.select_from(synthesis_pictures.join(syntheses, syntheses.c.id == table.synthesis_id))
+    query = query.where(table.layer == layer, table.unit.is_not(None), mine)
+    query = query.order_by(table.unit, syntheses.c.created_at, syntheses.c.id, table.position)
+    with store.reading() as connection:
+        found = connection.execute(query).all()
+    root = store.workspace.root
+    return [(root / row.folder / row.path, _record(PictureRecord, row, ("measures",))) for row in found]
 
 
 def cells(store: Store, synthesis_id: str) -> list[CellRecord]:

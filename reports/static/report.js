@@ -274,10 +274,10 @@
     return el("img", { loading: "lazy", width: meta.thumbs * meta.px, height: meta.rows * meta.px, src: `img/${pad(first)}${meta.rows > 1 ? "-" + pad(last) : ""}.jpg`, alt });
   }
   function strip(box, u) {
-    const r = details.get(u);
-    if (!r.k) return box.replaceChildren(el("p.absent", { text: r.e.length ? "The images are not at hand." : "No top images." }));
+    const r = details.get(u), made = (r.m || []).slice(0, 1).map(([src, alt]) => el("img.made", { loading: "lazy", src, alt, width: meta.px, height: meta.px }));
+    if (!r.k) return box.replaceChildren(el("p.absent", { text: r.e.length ? "The images are not at hand." : "No top images." }), ...made);
     const img = picture(u, `Unit ${u}, ${nameOf(label[u])}, IoU ${iou[u].toFixed(2)}: top images`);
-    box.replaceChildren(el("div", { class: `strip y${u % meta.rows * 32 / meta.rows}` }, [img, ...cover(r.e.slice(0, meta.thumbs))]));
+    box.replaceChildren(el("div", { class: `strip y${u % meta.rows * 32 / meta.rows}` }, [img, ...cover(r.e.slice(0, meta.thumbs))]), ...made);
   }
   // What lies over pictures: the dimmed outside of the mask, its outline, or the activation map.
   function cover(list) {
@@ -319,6 +319,7 @@
       if (given("null", u)) parts.push(el("p", { text: `By chance: IoU ${f4(cols.null[u])}${given("q", u) ? "; q = " + num(cols.q[u]) : ""}.` }));
     }
     parts.push(gallery(u, r));
+    if (r.m) parts.push(el("section", {}, [el("h3", { text: "Synthesised for this unit" }), el("div.mades", {}, r.m.map(([src, alt, note, width, height]) => el("figure.made", {}, [el("img", { loading: "lazy", src, alt, width, height }), el("figcaption", { text: alt }, [el("span.quiet", { text: note })])])))]));
     if (s >= 0) parts.push(el("section", {}, [el("h3", { text: "Why this label" }),
       el("p.equation", { text: `IoU = I / (A + G − I) = ${int(i) } / (${int(a)} + ${int(g)} − ${int(i)}) = ${f4(iou[u])}` }), overlap(i, a, g, s),
       el("p.quiet", { text: `A counts only images with ${C.category[s]} labels. T = ${num(cols.threshold[u])}; ${many(meta.images, "image")}.` })]));
