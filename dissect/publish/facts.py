@@ -17,6 +17,10 @@ _CLOCKS = re.compile(
 _FOLDERS = re.compile(r"""(?<![^\s=:,;'"(\[])(?:~|[A-Za-z]:|\\)?[\\/](?:[^\s\\/'",:]+[\\/])*(?=[^\s\\/])""")
 
 
+_SAME = {"concept data fingerprint": "data fingerprint"}
+"""What the specification of a run calls by another name."""
+
+
 def provenance(record: RunRecord, layers: Sequence[LayerTables]) -> tuple[pages.Fact, ...]:
     """What is needed to repeat the run. Folders are cut from names, clocks are left out."""
     facts = [
@@ -39,9 +43,12 @@ def provenance(record: RunRecord, layers: Sequence[LayerTables]) -> tuple[pages.
         facts.append(
             (f"layer {s.name}", f"map {s.map_h} x {s.map_w}, n = {s.activations}, k = {s.top_k}, cut {s.cut:g}")
         )
+    said = {(_SAME.get(key, key), value) for key, value in facts}
     for title, values in (("spec", record.spec), ("", record.provenance)):
         for key, value in _flat(values):
-            facts.append((f"{title} {key}".strip().replace("_", " "), value))
+            key = key.replace("_", " ")
+            if value and (key, value) not in said:
+                facts.append((f"{title} {key}".strip(), value))
     return tuple(pages.Fact(unfoldered(key), unfoldered(value)) for key, value in facts)
 
 

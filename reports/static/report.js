@@ -269,12 +269,17 @@
       given("low", u) && svg("path.whisker", { d: `M${X(cols.low[u]) } 2V10M${X(cols.low[u])} 6H${X(cols.high[u])}M${X(cols.high[u])} 2V10` }),
       svg("path.at", { d: `M${X(cut) } 0V12` })]);
   }
+  function near(u, { b: [, other] }) { // the second concept lies inside the interval of the label
+    return other && given("low", u) && ratio(other[1], other[2], C.area[slot.get(other[0])]) >= cols.low[u];
+  }
   function picture(u, alt) {
     const first = u - u % meta.rows, last = Math.min(first + meta.rows, N) - 1;
     return el("img", { loading: "lazy", width: meta.thumbs * meta.px, height: meta.rows * meta.px, src: `img/${pad(first)}${meta.rows > 1 ? "-" + pad(last) : ""}.jpg`, alt });
   }
   function strip(box, u) {
-    const r = details.get(u), made = (r.m || []).slice(0, 1).map(([src, alt]) => el("img.made", { loading: "lazy", src, alt, width: meta.px, height: meta.px }));
+    const r = details.get(u), what = box.parentNode.children[1];
+    if (near(u, r)) what.textContent = C.category[label[u]] + ", near tie with " + nameOf(slot.get(r.b[1][0]));
+    const made = (r.m || []).slice(0, 1).map(([src, alt]) => el("img.made", { loading: "lazy", src, alt, width: meta.px, height: meta.px }));
     if (!r.k) return box.replaceChildren(el("p.absent", { text: r.e.length ? "The images are not at hand." : "No top images." }), ...made);
     const img = picture(u, `Unit ${u}, ${nameOf(label[u])}, IoU ${iou[u].toFixed(2)}: top images`);
     box.replaceChildren(el("div", { class: `strip y${u % meta.rows * 32 / meta.rows}` }, [img, ...cover(r.e.slice(0, meta.thumbs))]), ...made);
@@ -310,10 +315,9 @@
       el("nav", { "aria-label": "Units" }, [button("←", "Previous unit", k < 1, () => step(-1)), button("→", "Next unit", k < 0 || k > rows.length - 2, () => step(1)), button("Close", null, false, () => box.close())])])];
     if (flagged(u)) parts.push(el("p.note", { text: `This unit is ${flagged(u) }.` }));
     if (s >= 0) {
-      const other = r.b[1], near = other && given("low", u) && ratio(other[1], other[2], C.area[slot.get(other[0])]) >= cols.low[u];
       parts.push(el("p.lead", {}, [`${C.category[s]}, IoU ${f4(iou[u])}, ${passes(u) ? "above" : "not above"} the cut of ${num(cut)}. `,
         el("a", { href: "#concept=" + C.number[s], text: "All units with this label" }), "."]));
-      if (given("low", u)) parts.push(el("p", { text: `95 % interval ${f4(cols.low[u])} to ${f4(cols.high[u])}.${near ? " Near tie: the second concept lies inside it." : ""}` }));
+      if (given("low", u)) parts.push(el("p", { text: `95 % interval ${f4(cols.low[u])} to ${f4(cols.high[u])}.${near(u, r) ? " Near tie: the second concept lies inside it." : ""}` }));
       if (given("stability", u)) parts.push(el("p", { text: `With the images drawn anew, this label stays the best in ${percent(cols.stability[u])} of the draws.` }));
       if (given("q", u) && !given("null", u)) parts.push(el("p", { text: `Against the baseline: ${given("p", u) ? `p = ${num(cols.p[u])}, ` : ""}q = ${num(cols.q[u])}.` }));
       if (given("null", u)) parts.push(el("p", { text: `By chance: IoU ${f4(cols.null[u])}${given("q", u) ? "; q = " + num(cols.q[u]) : ""}.` }));
