@@ -36,7 +36,7 @@ from torch.utils.cpp_extension import BuildExtension, CppExtension, CUDAExtensio
 STABLE = ["-DTORCH_TARGET_VERSION=0x020b000000000000"]  # runs on torch 2.11 and later
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 EXACT = ["-ffp-contract=off", "-fno-trapping-math"]  # the second lets loops with comparisons vectorise, to equal bits
-CXX = [*STABLE, *WARNINGS, "-O3", *EXACT, "-fvisibility=hidden", "-Wno-unknown-pragmas"]
+CXX = [*STABLE, *WARNINGS, "-O3", *EXACT, "-fvisibility=hidden", "-Wno-unknown-pragmas", "-Wno-psabi"]
 NVCC = [*STABLE, "-DUSE_CUDA", "-O3", "-fmad=false", "-Werror", "all-warnings", "--extended-lambda"]
 CPU_SOURCES = ["csrc/ops.cpp", *sorted(str(path) for path in Path("csrc/cpu").glob("*.cpp"))]
 CUDA_SOURCES = sorted(str(path) for path in Path("csrc/cuda").glob("*.cu"))

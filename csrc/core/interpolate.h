@@ -6,7 +6,9 @@
 
 namespace dissect {
 
-DISSECT_HD float lerp(float a, float b, float t) {
+// Value is float, or several at once where a compiler has vectors of floats.
+template <typename Value>
+DISSECT_HD Value lerp(float a, float b, Value t) {
   return a + t * (b - a);
 }
 
@@ -31,7 +33,8 @@ struct Cell {
   }
 };
 
-DISSECT_HD float clamp(float value, float lowest, float highest) {
+template <typename Value>
+DISSECT_HD Value clamp(Value value, float lowest, float highest) {
   return value < lowest ? lowest : (value > highest ? highest : value);
 }
 

@@ -1,11 +1,14 @@
 // A sparse chunk of candidate maps: pairs (unit, image) in ascending unit order, each with its nodes.
 #pragma once
 
+#include <algorithm>
+#include <cstring>
+#include <numeric>
 #include <vector>
 
 #include "../chunk_check.h"
 #include "../core/activation.h"
-#include "../core/nodes.h"
+#include "clones.h"
 
 namespace dissect {
 
@@ -48,49 +51,98 @@ void check_nodes(const ChunkView<Place>& chunk, int64_t nodes, int64_t places) {
   }
 }
 
+// A map with a border of one node that is nothing, so that neighbours need no bounds: the layout that builders read.
+struct Bordered {
+  Bordered(int64_t height, int64_t width)
+      : height(height), width(width), stride(width + 2), size((height + 2) * stride), cell(static_cast<size_t>(height * width)) {
+    for (int64_t p = 0; p < height * width; ++p) {
+      cell[p] = static_cast<int32_t>((p / width + 1) * stride + p % width + 1);
+    }
+  }
+
+  int64_t height, width, stride, size;
+  std::vector<int32_t> cell;  // where each place lies
+};
+
+// Marks the finite values above the bound; returns whether there are any.
+DISSECT_CLONES inline bool mark_above(const float* map, int64_t size, float bound, uint8_t* above) {
+  uint8_t any = 0;
+  for (int64_t i = 0; i < size; ++i) {
+    above[i] = static_cast<uint8_t>((map[i] > bound) & is_finite(map[i]));
+    any |= above[i];
+  }
+  return any != 0;
+}
+
+// The rule of core/nodes.h, along rows and then along columns. What it leaves in the border means nothing.
+DISSECT_CLONES inline void mark_near(const uint8_t* above, int64_t size, int64_t stride, uint8_t* wide, uint8_t* near) {
+  for (int64_t i = 1; i < size - 1; ++i) {
+    wide[i] = above[i - 1] | above[i] | above[i + 1];
+  }
+  for (int64_t i = stride; i < size - stride; ++i) {
+    near[i] = wide[i - stride] | wide[i] | wide[i + stride];
+  }
+}
+
 // Collects the kept nodes of one map after another; one instance per task, joined in task order.
 template <typename Place>
 class ChunkBuilder {
  public:
-  ChunkBuilder(int64_t height, int64_t width)
-      : height_(height), width_(width), marks_(static_cast<size_t>(height * width), 0) {}
+  explicit ChunkBuilder(const Bordered& grid)
+      : grid_(&grid),
+        above_(static_cast<size_t>(grid.size), 0),
+        wide_(static_cast<size_t>(grid.size), 0),
+        near_(static_cast<size_t>(grid.size), 0) {}
 
-  // `map` holds height * width values; nodes that are not known hold kNothing.
+  // `map` holds the values of a bordered map; nodes that are not known hold kNothing.
   void add(int32_t unit, int32_t image, const float* map, float bound) {
-    const int64_t places = height_ * width_;
-    bool any = false;
-    for (int64_t p = 0; p < places; ++p) {
-      if (map[p] > bound && is_finite(map[p])) {
-        visit_neighbourhood(p, height_, width_, [&](int64_t near) { marks_[near] = 1; });
-        any = true;
-      }
-    }
-    if (!any) {
+    if (!mark_above(map, grid_->size, bound, above_.data())) {
       return;
     }
+    mark_near(above_.data(), grid_->size, grid_->stride, wide_.data(), near_.data());
     units.push_back(unit);
     images.push_back(image);
-    for (int64_t p = 0; p < places; ++p) {
-      if (marks_[p]) {
-        marks_[p] = 0;
-        node_places.push_back(static_cast<Place>(p));
-        node_values.push_back(map[p]);
-      }
+    const size_t room = static_cast<size_t>(nodes + grid_->height * grid_->width);
+    if (node_places.size() < room) {
+      node_places.resize(2 * room);
+      node_values.resize(2 * room);
     }
-    counts.push_back(static_cast<int32_t>(node_places.size()));
+    for (int64_t row = 0; row < grid_->height; ++row) {
+      add_row(row, map + (row + 1) * grid_->stride + 1, near_.data() + (row + 1) * grid_->stride + 1);
+    }
+    counts.push_back(static_cast<int32_t>(nodes));
   }
 
   std::vector<int32_t> units, images, counts;  // counts are running node totals after each pair
-  std::vector<Place> node_places;
+  std::vector<Place> node_places;              // the first `nodes` entries are in use
   std::vector<float> node_values;
+  int64_t nodes = 0;
 
  private:
-  int64_t height_, width_;
-  std::vector<uint8_t> marks_;
+  void add_row(int64_t row, const float* map, const uint8_t* near) {
+    const int64_t width = grid_->width, first = row * width;
+    Place* place = node_places.data() + nodes;
+    float* value = node_values.data() + nodes;
+    for (int64_t x = 0; x < width; x += 8) {
+      const int64_t end = std::min(x + 8, width);
+      uint64_t word = 0;  // most of a large map holds nothing
+      memcpy(&word, near + x, static_cast<size_t>(end - x));
+      for (int64_t c = word ? x : end; c < end; ++c) {
+        *place = static_cast<Place>(first + c);
+        *value = map[c];
+        place += near[c];
+        value += near[c];
+      }
+    }
+    nodes = place - node_places.data();
+  }
+
+  const Bordered* grid_;
+  std::vector<uint8_t> above_, wide_, near_;
 };
 
-// Joins builders in order into the output tensors. used = [pairs, nodes]; nothing else is written when
-// they do not fit.
+// Joins builders in order into the output tensors, the pairs of each in ascending unit order. used = [pairs, nodes];
+// nothing else is written when they do not fit.
 template <typename Place>
 void join_chunk(
     const std::vector<ChunkBuilder<Place>>& parts, Tensor& unit, Tensor& image, Tensor& start, Tensor& place,
@@ -98,7 +150,7 @@ void join_chunk(
   int64_t pairs = 0, nodes = 0;
   for (const auto& part : parts) {
     pairs += static_cast<int64_t>(part.units.size());
-    nodes += static_cast<int64_t>(part.node_places.size());
+    nodes += part.nodes;
   }
   int64_t* used_data = used.mutable_data_ptr<int64_t>();
   used_data[0] = pairs;
@@ -114,16 +166,20 @@ void join_chunk(
   float* value_data = value.mutable_data_ptr<float>();
   int64_t pair = 0, node = 0;
   start_data[0] = 0;
+  std::vector<int32_t> order;
   for (const auto& part : parts) {
-    std::copy(part.units.begin(), part.units.end(), unit_data + pair);
-    std::copy(part.images.begin(), part.images.end(), image_data + pair);
-    for (size_t i = 0; i < part.counts.size(); ++i) {
-      start_data[pair + static_cast<int64_t>(i) + 1] = static_cast<int32_t>(node + part.counts[i]);
+    order.resize(part.units.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return part.units[a] < part.units[b]; });
+    for (const int32_t i : order) {
+      const int32_t first = i ? part.counts[i - 1] : 0, count = part.counts[i] - first;
+      std::copy_n(part.node_places.begin() + first, count, place_data + node);
+      std::copy_n(part.node_values.begin() + first, count, value_data + node);
+      node += count;
+      unit_data[pair] = part.units[i];
+      image_data[pair] = part.images[i];
+      start_data[++pair] = static_cast<int32_t>(node);
     }
-    std::copy(part.node_places.begin(), part.node_places.end(), place_data + node);
-    std::copy(part.node_values.begin(), part.node_values.end(), value_data + node);
-    pair += static_cast<int64_t>(part.units.size());
-    node += static_cast<int64_t>(part.node_places.size());
   }
 }
 

@@ -25,21 +25,33 @@ void gather(
   with_place_type(node_place, [&](auto place_tag) {
     using Place = decltype(place_tag);
     const int64_t tasks = (units + kUnitsPerTask - 1) / kUnitsPerTask;
-    std::vector<ChunkBuilder<Place>> parts(static_cast<size_t>(tasks), ChunkBuilder<Place>(height, width));
+    const Bordered grid(height, width);
+    std::vector<ChunkBuilder<Place>> parts(static_cast<size_t>(tasks), ChunkBuilder<Place>(grid));
     torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> map(static_cast<size_t>(places));
+      std::vector<float> near_maps(static_cast<size_t>(kUnitsPerTask * grid.size), kNothing);
+      int64_t hot[kUnitsPerTask];
       for (int64_t task = begin; task < end; ++task) {
-        const int64_t last = std::min(units, (task + 1) * kUnitsPerTask);
-        for (int64_t u = task * kUnitsPerTask; u < last; ++u) {
-          for (int64_t b = 0; b < images; ++b) {
-            if (!(peak_data[b * units + u] > bound_data[u])) {
-              continue;
+        const int64_t first = task * kUnitsPerTask, last = std::min(units, first + kUnitsPerTask);
+        for (int64_t b = 0; b < images; ++b) {
+          int64_t count = 0;
+          for (int64_t u = first; u < last; ++u) {
+            hot[count] = u - first;
+            count += peak_data[b * units + u] > bound_data[u];
+          }
+          if (count == 0) {
+            continue;
+          }
+          const float* source = map_data + b * places * units + first;
+          for (int64_t p = 0; p < places; ++p) {  // one line of memory after another, for all units at once
+            float* target = near_maps.data() + grid.cell[p];
+            for (int64_t i = 0; i < count; ++i) {
+              target[hot[i] * grid.size] = source[p * units + hot[i]];
             }
-            const float* source = map_data + b * places * units + u;
-            for (int64_t p = 0; p < places; ++p) {
-              map[p] = source[p * units];
-            }
-            parts[task].add(static_cast<int32_t>(u), static_cast<int32_t>(b), map.data(), bound_data[u]);
+          }
+          for (int64_t i = 0; i < count; ++i) {
+            const int64_t u = first + hot[i];
+            parts[task].add(
+                static_cast<int32_t>(u), static_cast<int32_t>(b), near_maps.data() + hot[i] * grid.size, bound_data[u]);
           }
         }
       }
@@ -69,19 +81,20 @@ void prune(
           " units");
     }
     const int64_t tasks = (chunk.pairs + kPairsPerTask - 1) / kPairsPerTask;
-    std::vector<ChunkBuilder<Place>> parts(static_cast<size_t>(tasks), ChunkBuilder<Place>(height, width));
+    const Bordered grid(height, width);
+    std::vector<ChunkBuilder<Place>> parts(static_cast<size_t>(tasks), ChunkBuilder<Place>(grid));
     torch::stable::parallel_for(0, tasks, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> map(static_cast<size_t>(places), kNothing);
+      std::vector<float> map(static_cast<size_t>(grid.size), kNothing);
       for (int64_t task = begin; task < end; ++task) {
         const int64_t last = std::min(chunk.pairs, (task + 1) * kPairsPerTask);
         for (int64_t i = task * kPairsPerTask; i < last; ++i) {
           const int32_t u = chunk.unit[i];
           for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
-            map[chunk.place[n]] = chunk.value[n];
+            map[grid.cell[chunk.place[n]]] = chunk.value[n];
           }
           parts[task].add(u, chunk.image[i], map.data(), bound_data[u]);
           for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
-            map[chunk.place[n]] = kNothing;
+            map[grid.cell[chunk.place[n]]] = kNothing;
           }
         }
       }

@@ -1,6 +1,7 @@
 // Upsample + threshold with corner pruning, straight to counts: only cells with a corner above the
 // threshold are interpolated, and only set pixels touch the label histogram.
 #include <algorithm>
+#include <cstring>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 
@@ -33,18 +34,41 @@ std::vector<Band> bands(const int32_t* node, int64_t length, int64_t sources, co
   return result;
 }
 
-// Appends the set pixels of one target row segment; returns the new end of the list.
-DISSECT_CLONES int32_t* collect(
-    float left, float right, float lowest, float highest, const float* column_t, int32_t begin, int32_t end,
-    int32_t base, float threshold, float* row, int32_t* pixels) {
-  for (int32_t x = begin; x < end; ++x) {
-    row[x] = clamp(lerp(left, right, column_t[x]), lowest, highest);
+// Set pixels beside each other in one row of one mask.
+struct Run {
+  int32_t begin, length;
+};
+
+constexpr int kAtOnce = 8;
+typedef float Values __attribute__((vector_size(4 * kAtOnce)));
+typedef int32_t Whole __attribute__((vector_size(4 * kAtOnce)));
+typedef uint8_t Flags __attribute__((vector_size(kAtOnce)));
+
+// Appends the set pixels of the targets inside one cell; returns the new end of the list. Between two corners values
+// rise or fall, rounded or not, so that what is set is the left or the right end of a row. column_t may be read up to
+// kAtOnce - 1 places behind the span: whole vectors and no remainder.
+DISSECT_CLONES Run* collect(
+    const Cell& cell, const float* row_t, const Band& band, const float* column_t, const Band& span, int32_t columns,
+    float threshold, Run* runs) {
+  constexpr Whole kOrder{0, 1, 2, 3, 4, 5, 6, 7};
+  const float highest = cell.highest(), lowest = cell.lowest();
+  for (int32_t y = band.begin; y < band.end; ++y) {
+    const float left = lerp(cell.upper_left, cell.lower_left, row_t[y]);
+    const float right = lerp(cell.upper_right, cell.lower_right, row_t[y]);
+    for (int32_t x = span.begin; x < span.end; x += kAtOnce) {
+      const int32_t inside = std::min(kAtOnce, span.end - x);
+      Values t;
+      memcpy(&t, column_t + x, sizeof t);
+      const Whole set = (clamp(lerp(left, right, t), lowest, highest) > threshold) & (kOrder < inside);
+      const Flags flags = __builtin_convertvector(set, Flags) & 1;
+      uint64_t word;
+      memcpy(&word, &flags, sizeof word);
+      const int32_t length = __builtin_popcountll(word);
+      *runs = {y * columns + (set[0] ? x : x + inside - length), length};
+      runs += length > 0;
+    }
   }
-  for (int32_t x = begin; x < end; ++x) {
-    *pixels = base + x;
-    pixels += row[x] > threshold ? 1 : 0;
-  }
-  return pixels;
+  return runs;
 }
 
 struct Labels {
@@ -61,18 +85,25 @@ struct Labels {
 
 // Adds one mask to the unit's rows of the counts.
 void count_mask(
-    const Labels& labels, int32_t image, const int32_t* pixels, int64_t area, int64_t plane_size, int64_t* intersection,
+    const Labels& labels, int32_t image, const Run* begin, const Run* end, int64_t plane_size, int64_t* intersection,
     int64_t* area_row, int64_t* mask_total) {
+  int64_t area = 0;
+  for (const Run* run = begin; run != end; ++run) {
+    area += run->length;
+  }
   uint64_t touched = 0;
   const bool track = labels.rule == AreaRule::kMaskTouches;
   for (int32_t k = labels.plane_start[image]; k < labels.plane_start[image + 1]; ++k) {
     const uint16_t* plane = labels.planes + k * plane_size;
-    for (int64_t i = 0; i < area; ++i) {
-      ++intersection[plane[pixels[i]]];
-    }
-    if (track) {
-      for (int64_t i = 0; i < area; ++i) {
-        const int16_t category = labels.primary[plane[pixels[i]]];
+    for (const Run* run = begin; run != end; ++run) {
+      const uint16_t *pixel = plane + run->begin, *last = pixel + run->length;
+      while (pixel != last) {  // neighbours mostly carry one label, which is then counted once
+        const uint16_t* first = pixel;
+        const uint16_t label = *first;
+        while (++pixel != last && *pixel == label) {
+        }
+        intersection[label] += pixel - first;
+        const int16_t category = track ? labels.primary[label] : int16_t{-1};
         touched |= category >= 0 ? uint64_t{1} << category : 0;
       }
     }
@@ -133,8 +164,15 @@ void overlap(
 
   const auto row_bands = bands(row_node.const_data_ptr<int32_t>(), rows, height, "row_node");
   const auto column_bands = bands(column_node.const_data_ptr<int32_t>(), columns, width, "column_node");
+  for (const Band& span : column_bands) {
+    const float* t = column_t.const_data_ptr<float>();
+    STD_TORCH_CHECK(
+        std::is_sorted(t + span.begin, t + span.end), "column_t must ascend between two nodes, and does not in columns ",
+        span.begin, "..", span.end - 1);
+  }
   const float* row_t_data = row_t.const_data_ptr<float>();
-  const float* column_t_data = column_t.const_data_ptr<float>();
+  std::vector<float> column_t_padded(static_cast<size_t>(columns) + kAtOnce, 0.0f);
+  std::copy_n(column_t.const_data_ptr<float>(), columns, column_t_padded.begin());
   const float* threshold_data = threshold.const_data_ptr<float>();
   const Labels label_view{
       plane_data,
@@ -166,44 +204,40 @@ void overlap(
     check_nodes(chunk, node_value.size(0), height * width);
     torch::stable::parallel_for(0, static_cast<int64_t>(cuts.size()) - 1, 1, [&](int64_t begin, int64_t end) {
       std::vector<float> map(static_cast<size_t>(height * width), kNothing);
-      std::vector<float> row(static_cast<size_t>(columns));
-      std::vector<int32_t> pixels(static_cast<size_t>(rows * columns) + 1);
+      std::vector<Run> runs(static_cast<size_t>(rows * columns) + 1);
       for (int64_t i = cuts[begin]; i < cuts[end]; ++i) {
         const int32_t u = chunk.unit[i];
         const float t = threshold_data[u];
-        bool any = false;
+        int64_t first = height * width, final = -1;  // places of the first and last node above the threshold
         for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
-          map[chunk.place[n]] = chunk.value[n];
-          any = any || chunk.value[n] > t;
+          const int64_t place = chunk.place[n];
+          map[place] = chunk.value[n];
+          if (chunk.value[n] > t) {
+            first = std::min(first, place);
+            final = std::max(final, place);
+          }
         }
-        int32_t* last = pixels.data();
-        if (any) {
-          for (const Band& band : row_bands) {
-            const float* upper = map.data() + band.low * width;
-            const float* lower = map.data() + band.high * width;
-            for (const Band& span : column_bands) {
-              const Cell cell{upper[span.low], upper[span.high], lower[span.low], lower[span.high]};
-              const float highest = cell.highest(), lowest = cell.lowest();
-              if (!(highest > t)) {
-                continue;
-              }
-              for (int32_t y = band.begin; y < band.end; ++y) {
-                const int32_t base = y * static_cast<int32_t>(columns);
-                const float left = lerp(cell.upper_left, cell.lower_left, row_t_data[y]);
-                const float right = lerp(cell.upper_right, cell.lower_right, row_t_data[y]);
-                last = collect(
-                    left, right, lowest, highest, column_t_data, span.begin, span.end, base, t, row.data(), last);
-              }
+        Run* last = runs.data();
+        for (const Band& band : row_bands) {
+          if (final < band.low * width || first >= (band.high + 1) * width) {
+            continue;
+          }
+          const float* upper = map.data() + band.low * width;
+          const float* lower = map.data() + band.high * width;
+          for (const Band& span : column_bands) {
+            const Cell cell{upper[span.low], upper[span.high], lower[span.low], lower[span.high]};
+            if (cell.highest() > t) {
+              last = collect(
+                  cell, row_t_data, band, column_t_padded.data(), span, static_cast<int32_t>(columns), t, last);
             }
           }
         }
         for (int32_t n = chunk.start[i]; n < chunk.start[i + 1]; ++n) {
           map[chunk.place[n]] = kNothing;
         }
-        const int64_t count = last - pixels.data();
-        if (count > 0) {
+        if (last != runs.data()) {
           count_mask(
-              label_view, chunk.image[i], pixels.data(), count, rows * columns, intersection_data + u * labels,
+              label_view, chunk.image[i], runs.data(), last, rows * columns, intersection_data + u * labels,
               area_data + u * categories, mask_data + u);
         }
       }
