@@ -13,9 +13,12 @@ from .errors import ReportError
 from .folder import replaced
 from .pages import ComparedLayer, ComparePage, MatchedUnits
 
+BAR = 110  # width of the longest bar in the table of concepts
 ROWS = 300  # rows of a table on the page
 CHANGED = 150  # units with changed labels that are listed
+OPEN = 20  # of which so many are in sight at once
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TITLE = 15  # characters of a name under a line
 GROUPED = 4  # columns that the bars by category can show beside each other
 TREND = 3  # columns from which their order is drawn as a line
 
@@ -72,6 +75,9 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
             "best": [side.best.get(number) for side in sides], "number": number,
             "intervals": [_interval(side, number) for side in sides],
         })  # fmt: skip
+    most = max((max(row["counts"]) for row in rows), default=0) or 1
+    for row in rows:
+        row["bars"] = [(s.letter, round(BAR * c / most, 1)) for s, c in zip(sides, row["counts"])]
     same_run = len({column.run for column in page_.columns}) == 1
     sets = []
     patterns = sorted({r["where"] for r in rows}, key=lambda w: (-len(w), w))
@@ -87,14 +93,28 @@ def compare_html(page_: ComparePage, root: str = "") -> str:
     series = {name: [side.by_category[name] for side in sides] for name in categories}
     trend = None
     if len(sides) >= TREND:
-        titles = [f"{s.letter} {s.column.layer if same_run else s.column.run}" for s in sides]
+        under = [s.column.layer if same_run else s.column.run for s in sides]
+        short = all(len(name) < TITLE for name in under)  # long names of runs tend to begin alike
+        titles = [f"{s.letter} {name}" if short else s.letter for s, name in zip(sides, under)]
         trend = charts.depth_chart(titles, series | {"all": [side.detectors for side in sides]}, colours)
     changes = [
         _changes(sides[0], side, names) for side in sides[1:] if side.column.same_units and _matching(sides[0], side)
     ]
     return page("compare.html", page=page_, sides=sides, rows=rows[:ROWS], left_out=max(len(rows) - ROWS, 0), sets=sets,
                 chart=chart, grouped=len(sides) <= GROUPED, trend=trend, changes=changes,
-                alike=[_alike(m, sides, names) for m in page_.matches], root=root)  # fmt: skip
+                alike=[_alike(m, sides, names) for m in page_.matches], lead=_lead(sides, rows), bar=BAR, shown=OPEN,
+                hues=colours, root=root)  # fmt: skip
+
+
+def _lead(sides: list[_Side], rows: list[dict[str, Any]]) -> str:
+    """What the columns share, in a sentence."""
+    every = "".join(side.letter for side in sides)
+    shared = sum(row["where"] == every for row in rows)
+    alone = [f"{text.integer(sum(row['where'] == s.letter for row in rows))} only in {s.letter}" for s in sides]
+    who = "both" if len(sides) == 2 else f"all {len(sides)}"
+    return f"Of {text.plural(len(rows), 'detected concept')}, {text.integer(shared)} are found in {who}, " + (
+        f"{', '.join(alone[:-1])} and {alone[-1]}." if len(sides) <= GROUPED else "the others in some."
+    )
 
 
 def _interval(side: _Side, concept: int) -> tuple[float, float] | None:

@@ -212,6 +212,7 @@ class ComparePage:
     columns: tuple[ComparedLayer, ...] = told("what is compared, left to right")
     matches: tuple[MatchedUnits, ...] = told("units matched by what they detect", default=())
     notes: tuple[str, ...] = told("what must be said beside the numbers", default=())
+    home: str | None = told("relative link to the page of the workspace; None where it is not beside", default=None)
 
 
 @dataclass(frozen=True)

@@ -40,8 +40,13 @@ def compare_page(store: Store, found: comparison.Comparison, title: str | None =
     )
     concepts = tuple(pages.Concept(at, name, category, 0) for at, (name, category) in enumerate(found.concepts))
     runs = list(dict.fromkeys(column.run for column in columns))
-    named = title or (" and ".join(runs) if len(runs) > 1 else f"{runs[0]}, layer by layer")
-    return pages.ComparePage(named, concepts, found.categories, columns, matches, found.notes)
+    named = title or (_joined(runs) if len(runs) > 1 else f"{runs[0]}, layer by layer")
+    return pages.ComparePage(named, concepts, found.categories, columns, matches, found.notes, "../index.html")
+
+
+def _joined(names: Sequence[str]) -> str:
+    """'one', 'one and two', 'one, two and three'."""
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), *names[-1:]])
 
 
 def _report(store: Store, run: RunRecord) -> str | None:
@@ -61,7 +66,7 @@ def publish_comparison(store: Store, found: comparison.Comparison, out: Path | N
     page = compare_page(store, found)
     key = hashlib.sha256("\n".join(f"{c.run}:{c.layer}" for c in page.columns).encode()).hexdigest()[:10]
     if out is not None:  # the reports of the runs are not beside it
-        page = replace(page, columns=tuple(replace(column, link=None) for column in page.columns))
+        page = replace(page, columns=tuple(replace(column, link=None) for column in page.columns), home=None)
     try:
         index = reports.write_compare(page, out or store.workspace.report_folder(f"compare-{key}"))
     except reports.ReportError as error:
