@@ -73,8 +73,8 @@
     else if (cols.low) firm = (u) => cols.low[u] !== null && cols.low[u] > cut;
     byIou = sorted(iou, -1);
     build();
-    read();
-    addEventListener("hashchange", read);
+    read(location.hash);
+    addEventListener("hashchange", (e) => read(new URL(e.newURL).hash)); // the address itself may be another by now
   }
 
   // ---- orders
@@ -132,8 +132,8 @@
   }
 
   // ---- the view: all that the address keeps
-  function read() {
-    const p = new URLSearchParams(location.hash.slice(1)), u = p.get("unit"), c = p.get("cut");
+  function read(hash) {
+    const p = new URLSearchParams(hash.slice(1)), u = p.get("unit"), c = p.get("cut");
     view = { sort: p.get("sort") || "", concept: p.get("concept") || "", seg: view.seg };
     if (!KEYS[view.sort.replace("-", "")]) view.sort = "";
     if (!slot.has(+view.concept)) view.concept = "";
