@@ -13,6 +13,7 @@ from dissect.errors import SpecError
 from dissect.publish.facts import unfoldered
 from dissect.publish.run import report_folder
 from dissect.publish.workspace import publish_workspace
+from dissect.publish.writing import writing
 from dissect.store import RunRecord, Store
 from reports import pages
 
@@ -67,8 +68,10 @@ def publish_comparison(store: Store, found: comparison.Comparison, out: Path | N
     key = hashlib.sha256("\n".join(f"{c.run}:{c.layer}" for c in page.columns).encode()).hexdigest()[:10]
     if out is not None:  # the reports of the runs are not beside it
         page = replace(page, columns=tuple(replace(column, link=None) for column in page.columns), home=None)
+    folder = out or store.workspace.report_folder(f"compare-{key}")
     try:
-        index = reports.write_compare(page, out or store.workspace.report_folder(f"compare-{key}"))
+        with writing("the comparison", folder.parent):
+            index = reports.write_compare(page, folder)
     except reports.ReportError as error:
         raise SpecError(str(error)) from error
     if out is None:

@@ -10,6 +10,7 @@ from dissect.errors import DissectError, SpecError
 from dissect.publish.facts import honesty, provenance, unfoldered
 from dissect.publish.layer import read_layer
 from dissect.publish.pictures import DataImages, open_data
+from dissect.publish.writing import writing
 from dissect.store import RunRecord, Store
 from dissect.store.records import FINISHED
 from reports import pages
@@ -29,7 +30,8 @@ def publish_run(
     page, images = run_page(store, record, data)
     out = out if out is not None else report_folder(store, record)
     try:
-        return reports.write_run(page, out, images, max_bytes, progress)
+        with writing(f"the report of {record.title}", out.parent):
+            return reports.write_run(page, out, images, max_bytes, progress)
     except reports.ReportError as error:
         raise DissectError(str(error)) from error
 
