@@ -10,9 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from dissect.attribution.network import OUTPUT, Network
 from dissect.attribution.occlusion import occlude as module_under_test
+from dissect.attribution.occlusion.linear import linear
 from dissect.attribution.occlusion.occlude import occlude, occlude_approximately, prepare_engine
 from dissect.attribution.occlusion.occluders import (
     OCCLUDERS,
@@ -23,7 +25,7 @@ from dissect.attribution.occlusion.occluders import (
     find_occluder,
     gaussian_blur,
 )
-from dissect.attribution.occlusion.propagate import Propagation, linear
+from dissect.attribution.occlusion.propagate import Propagation
 from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 from dissect.attribution.occlusion.tracing import Untraceable, trace
 from dissect.attribution.occlusion.windows import grouped, make_windows
@@ -211,6 +213,36 @@ def test_random_stacks_equal_the_masked_forward(data: st.DataObject) -> None:
     target = unit_target(OUTPUT, 0, (shape[2] // 2, shape[3] // 2))
     found, expected, _ = both(module, x, target, data.draw(st.integers(1, 9)), data.draw(st.integers(1, 7)))
     assert float((found - expected).abs().max()) <= 1e-12 * max(1.0, float(expected.abs().max()))
+
+
+SIDES = {
+    "one a unit": (4, 1, 1), "one a unit and image": (1, 4, 1, 1), "one a place": (1, 1, 10, 10),
+    "one a place and unit": (1, 4, 10, 10), "plane": (10, 10), "column": (10,), "one": (1,), "number": (),
+}  # fmt: skip
+
+
+class Sides(nn.Module):
+    """Sums and products with constants of every shape that may be broadcast over units or places, and functions."""
+
+    def __init__(self, side: str) -> None:
+        super().__init__()
+        self.conv, self.depth = nn.Conv2d(3, 4, 3, stride=2, padding=1), StochasticDepth(0.5, "row")
+        self.side = nn.Parameter(torch.zeros(SIDES[side]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.side + self.depth(self.conv(x))
+        x = torch.mul(x, other=self.side) - x
+        x = torch.cat(tensors=[x, x * 2], dim=-3)
+        return F.adaptive_max_pool2d(F.pad(x, (1, 1, 1, 1)), 4)
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_sums_with_constants(side: str) -> None:
+    module, x = nets.seeded(Sides(side)), nets.image(side=20)
+    worst, top = gap(module, x, 4, 3)
+    assert worst <= 1e-12 * top
+    steps = occlude(nets.wrap(module), x, unit_target(OUTPUT, 0), 4, 3).extra["incremental_steps"]
+    assert steps == (2 if side in ("plane", "column") else 7)  # those lie in the memory of no map: dense behind them
 
 
 def test_a_patch_over_most_of_the_map_goes_dense() -> None:
