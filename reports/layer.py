@@ -303,6 +303,7 @@ def plain_card(
         record, concept, int(u.intersection[unit]), int(u.unit_area[unit]), iou, float(u.threshold[unit]),
         flags(layer, unit), concepts, interval, float(u.q[unit]) if u.q is not None else None,
         float(u.stability[unit]) if u.stability is not None else None,
+        float(u.null[unit]) if u.null is not None else None,
     )  # fmt: skip
     alt = f"Unit {unit}, {told.label}, IoU {text.iou(iou, 2)}: top images"
     strip = sheets.strip(unit, layer.count, record, alt)

@@ -157,6 +157,7 @@ def why(
     interval: tuple[float, float] | None = None,
     q: float | None = None,
     stability: float | None = None,
+    null: float | None = None,
 ) -> Why:
     """What a plain card says."""
     notes = list(flags)
@@ -172,6 +173,8 @@ def why(
     if stability is not None and math.isfinite(stability):
         extra += f", the best label in {text.percent(stability)} of redrawn image sets"
     extra += f", q = {text.number(q)}" if q is not None and math.isfinite(q) else ""
+    if null is not None and math.isfinite(null):
+        extra += f"{' where' if q is not None else ','} chance gives IoU {text.iou(null)}"
     numbers = (
         f"{concept.category}, IoU {text.iou(iou)} = {equation(intersection, unit_area, concept.area)}{extra}; {limit}."
     )
