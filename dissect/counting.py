@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dissect import thresholds
+from dissect.ahead import ahead
 from dissect.exemplars import ExemplarMaps, Exemplars
 from dissect.histogram import Histogram
 from dissect.labels import LabelPacker, LabelTotals
@@ -46,8 +47,9 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
     dropped = set().union(*(item.store.dropped for item in work))
     again = setting.measured_again(sorted(dropped))
     progress = Progress("count", len(data))
-    for batch, labels in setting.labelled():
-        packed = packer.pack(labels, batch % BLOCKS).to(device)
+    packing = ((batch, labels, packer.pack(labels, batch % BLOCKS)) for batch, labels in setting.labelled())
+    for batch, labels, pack in setting.waiting(ahead(packing)):
+        packed = pack.to(device)
         fresh = next(again) if batch in dropped else {}
         with setting.timings.phase("overlap_s"):
             chunks = [

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from dissect.labels import LabelCache
 from dissect.method import Method, Resources
 from dissect.plan import Part, Plan
 from dissect.results import Timings
+
+Item = TypeVar("Item")
 
 
 @dataclass
@@ -63,7 +66,7 @@ class Setting:
 
     def measured(self, batches: Sequence[int]) -> Iterator[tuple[int, dict[str, Tensor]]]:
         """Batches with their maps, for the first time: labels are read too, and what is broken is set aside."""
-        for batch in self._stream(batches, images=True, labels=True):
+        for batch in self.waiting(self._stream(batches, images=True, labels=True)):
             self._note_faults(batch)
             assert batch.labels is not None
             for i, labels in enumerate(batch.labels):
@@ -73,7 +76,7 @@ class Setting:
 
     def measured_again(self, batches: Sequence[int]) -> Iterator[dict[str, Tensor]]:
         """Maps of the given batches: the original batches once more, so the original bits."""
-        for batch in self._stream(batches, images=True, labels=False):
+        for batch in self.waiting(self._stream(batches, images=True, labels=False)):
             self.forwarded_again += len(batch.valid)
             yield self._maps(batch)
 
@@ -101,19 +104,21 @@ class Setting:
             return self.forward(batch.images)
 
     def _stream(self, batches: Sequence[int], images: bool, labels: bool) -> Iterator[broden.Batch]:
-        """`broden.stream`, with the time that the loop waits for it."""
-        stream = iter(
+        return iter(
             broden.stream(
                 self.data, self.method.batch_size, batches=batches, images=images, labels=labels,
                 size=self.method.input_size, workers=self.resources.workers,
             )
         )  # fmt: skip
+
+    def waiting(self, items: Iterator[Item]) -> Iterator[Item]:
+        """The same items; the time that the loop waits for them counts as decoding."""
         while True:
             with self.timings.phase("decode_s"):
-                batch = next(stream, None)
-            if batch is None:
+                item = next(items, None)
+            if item is None:
                 return
-            yield batch
+            yield item
 
     def _note_faults(self, batch: broden.Batch) -> None:
         for fault in batch.faults:
