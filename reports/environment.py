@@ -54,11 +54,12 @@ def static(name: str) -> bytes:
 
 
 def _squeezed(line: str) -> str:
-    """A line of script without the spaces around operators; one with a template is left as it is: it holds text."""
-    if "`" in line:
+    """A line of script without the spaces around operators, but not inside strings and templates; a line with several
+    templates is left as it is: one may lie in another."""
+    if line.count("`") not in (0, 2):
         return line
-    parts = re.split(r'("(?:[^"\\]|\\.)*")', line)
-    return "".join(part if k % 2 else re.sub(r"\s*([=?:,&|<>])\s*", r"\1", part) for k, part in enumerate(parts))
+    parts = re.split(r'("(?:[^"\\]|\\.)*"|`[^`]*`)', line)
+    return "".join(part if k % 2 else re.sub(r"\s*([=?:,&|<>+*;{}()])\s*", r"\1", part) for k, part in enumerate(parts))
 
 
 @functools.cache

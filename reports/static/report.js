@@ -72,6 +72,8 @@
     if (cols.q) firm = (u) => cols.q[u] !== null && cols.q[u] < 0.05;
     else if (cols.low) firm = (u) => cols.low[u] !== null && cols.low[u] > cut;
     byIou = sorted(iou, -1);
+    if (cols.stability) KEYS.stability = ["stability", () => sorted(cols.stability, -1), 1];
+    if (cols.q) KEYS.q = ["q", () => sorted(cols.q, 1)];
     build();
     read(location.hash);
     addEventListener("hashchange", (e) => read(new URL(e.newURL).hash)); // the address itself may be another by now
@@ -121,7 +123,7 @@
     "": ["as published", published], unit: ["unit", () => Uint32Array.from({ length: N }, (_, i) => i)],
     label: ["label", () => byText((s) => C.shown[s])], category: ["category", () => byText((s) => C.category[s])],
     iou: ["IoU", () => byIou, 1], intersection: ["I", () => sorted(cols.intersection, -1), 1],
-    area: ["A", () => sorted(cols.area, -1), 1], 
+    area: ["A", () => sorted(cols.area, -1), 1], concept_area: ["G", () => sorted(area, -1), 1],
     threshold: ["T", () => sorted(cols.threshold, -1), 1]
   };
   const orders = new Map();
@@ -167,7 +169,7 @@
       const u = order[k], s = label[u];
       if (only !== null && s !== only || cat && (s < 0 || C.category[s] !== cat) || iou[u] < min || iou[u] > max) continue;
       if (hit && u !== exact && (s < 0 || !hit[s])) continue;
-      if (show && (show === "detectors" ? !passes(u) : show === "rest" ? passes(u) : show === "odd" ? !cols.flags[u] : cols.flags[u])) continue;
+      if (show && (show === "detectors" ? !passes(u) : show === "rest" ? passes(u) : show === "firm" ? !passes(u) || !firm(u) : show === "odd" ? !cols.flags[u] : cols.flags[u])) continue;
       out[n++] = u;
     }
     rows = out.subarray(0, n);
@@ -452,11 +454,20 @@
     });
     return new XMLSerializer().serializeToString(copy) + "\n";
   }
-  const FILES = { csv: ["text/csv", csv], json: ["application/json", objects], svg: ["image/svg+xml", drawing] };
+  function painted(then) { // the drawing at twice its size, on the paper of the page
+    const from = link([drawing()], "image/svg+xml"), image = el("img", { on: { load() {
+      const c = el("canvas", { width: 2 * image.width, height: 2 * image.height }), g = c.getContext("2d");
+      g.fillStyle = getComputedStyle(document.body).backgroundColor;
+      g.fillRect(0, 0, c.width, c.height);
+      g.drawImage(image, 0, 0, c.width, c.height);
+      c.toBlob(then);
+    } }, src: from });
+  }
+  function link(parts, type) { const url = URL.createObjectURL(new Blob(parts, { type })); setTimeout(() => URL.revokeObjectURL(url), 5000); return url; }
+  const FILES = { csv: ["text/csv", csv], json: ["application/json", objects], svg: ["image/svg+xml", drawing], png: ["image/png"] };
   function save(kind) {
-    const a = el("a", { href: URL.createObjectURL(new Blob([FILES[kind][1]()], { type: FILES[kind][0] })), download: `${meta.run}-${meta.layer}.${kind}` });
-    a.click();
-    setTimeout(() => URL.revokeObjectURL(a.href), 1000);
+    const [type, make] = FILES[kind], put = (content) => el("a", { href: link([content], type), download: `${meta.run}-${meta.layer}.${kind}` }).click();
+    if (make) put(make()); else painted(put);
   }
   function build() {
     document.querySelectorAll(".live").forEach((e) => { e.hidden = false; });
@@ -466,6 +477,7 @@
       view.sort = view.sort === key && key ? "-" + key : key;
       apply();
     } } })])));
+    if (firm) $("show").append(el("option", { value: "firm", text: cols.q ? "detectors at q < 0.05" : "detectors, whole interval" }));
     $("cut").max = Math.max(Math.ceil(scale() * 20) / 20, meta.cut * 2);
     curve();
     let frame = 0;

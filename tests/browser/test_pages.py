@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import reports
 from reports import order
@@ -210,6 +211,46 @@ def test_filters_and_sorts(visit: Any, folder: Path, demo: RunPage) -> None:
     page.click("button[type=reset]")
     bar.dispatch_event("click")
     assert sorted(shown()) == np.flatnonzero(u.concept == number).tolist()
+    seen.clean()
+
+
+def test_what_one_may_believe_can_be_chosen_and_sorted(visit: Any, folder: Path, demo: RunPage) -> None:
+    """The layer with q-values has an option and a column for them; the other layer has neither."""
+    seen = visit(folder)
+    page = seen.go("layers/0-layer3/index.html", "#rows .row")
+    u = demo.layers[0].units
+    page.select_option("#show", "firm")
+    page.wait_for_timeout(60)
+    assert sorted(r["unit"] for r in exported(page)) == np.flatnonzero((u.iou > 0.04) & (u.q < 0.05)).tolist()
+    page.select_option("#show", "")
+    for key, column in (("q", u.q), ("G", None)):
+        page.click(f"#heads button:text-is('{key}')")
+        page.wait_for_timeout(60)
+        found = [r["q_value" if column is not None else "concept_area"] for r in exported(page)]
+        assert found == sorted(found, reverse=column is None)
+    page = seen.go(LAYER, "#rows .row")
+    assert page.locator("#show option[value=firm]").count() == 0
+    assert page.locator("#heads [data-key=q]").count() == 0
+    seen.clean()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_figure_as_a_picture(visit: Any, folder: Path, scheme: str) -> None:
+    """PNG at twice the size of the drawing, on the paper of the page, with something on it."""
+    seen = visit(folder, scheme=scheme)
+    page = seen.go(LAYER, "#rows .row")
+    width, height = page.evaluate(
+        "(s => [s.width.baseVal.value, s.height.baseVal.value])(document.querySelector('#bars svg'))"
+    )
+    with page.expect_download() as download:
+        page.click("#png")
+    with Image.open(Path(download.value.path())) as picture:
+        assert picture.format == "PNG"
+        assert picture.size == (2 * round(width), 2 * round(height))
+        pixels = np.asarray(picture.convert("L")).astype(int)
+    paper = 254 if scheme == "light" else 22
+    assert abs(pixels[0, 0] - paper) <= 2
+    assert 0.05 < (np.abs(pixels - paper) > 40).mean() < 0.6
     seen.clean()
 
 
