@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dissect.attribution.audit import Audit
 from dissect.attribution.network import Network
 from dissect.attribution.points import Points, around, at_image, on_line
 from dissect.attribution.readouts import Readout, maximum, norm, total
-from dissect.attribution.rewiring import Audit, Rewiring
+from dissect.attribution.rewiring import Rewiring
 from dissect.attribution.rules import (
     DECONVNET,
     EXCITATION,
@@ -23,9 +24,11 @@ from dissect.attribution.rules import (
     LinearRule,
     PoolRule,
     ReluRule,
+    Rules,
     epsilon_rule,
 )
 from dissect.attribution.targets import Target
+from dissect.attribution.witness import verify
 from dissect.errors import SpecError
 from dissect.suggest import suggestion
 
@@ -168,13 +171,14 @@ def _gradient(network: Network, x: Tensor, target: Target, method: Method) -> tu
     """Gradient of the score by the rules of the method at one batch of images, with the audit of the pass."""
     with torch.inference_mode(False), torch.enable_grad(), network.running():
         leaf = x.detach().clone().requires_grad_()
-        rewiring = Rewiring(network.module, method.relu, method.pool, method.linear, method.extension)
+        rules = Rules(method.relu, method.pool, method.linear)
+        rewiring = Rewiring(network.module, rules)
         with rewiring.applied():
             output, _ = network.forward(leaf, target.layer)
         score = target.score(output)
         if not score.requires_grad:
             raise SpecError(f"no gradient path leads from {target.title} of {network.name} to the image")
-        rewiring.verify(score)
+        verify(score, rules, rewiring.audit, method.extension)
         (gradient,) = torch.autograd.grad(score.sum(), leaf, allow_unused=True)
     if gradient is None:
         raise SpecError(f"no gradient path leads from {target.title} of {network.name} to the image")

@@ -45,6 +45,22 @@ class LinearRule:
 
 Map = Callable[[Tensor, Tensor], Tensor]
 
+
+@dataclass(frozen=True)
+class Rules:
+    """What stands in the slots of a pass; an empty one means the plain derivative."""
+
+    relu: ReluRule | None = None
+    pool: PoolRule | None = None
+    linear: LinearRule | None = None
+
+    def __bool__(self) -> bool:
+        return bool(self.relu or self.pool or self.linear)
+
+    def __str__(self) -> str:
+        return " + ".join(repr(rule.name) for rule in (self.relu, self.pool, self.linear) if rule)
+
+
 BACKPROP = ReluRule("backprop", lambda r, on: r * on)
 DECONVNET = ReluRule("deconvnet", lambda r, on: r.clamp(min=0))
 GUIDED = ReluRule("guided", lambda r, on: r.clamp(min=0) * on)

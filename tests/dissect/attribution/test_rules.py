@@ -3,6 +3,7 @@ behind."""
 
 import gc
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -161,7 +162,9 @@ def test_adaptive_pools_and_returned_indices_follow_the_rule() -> None:
     assert torch.equal(found.values, attribute(network, x, class_target(0), METHODS["deconvnet"]).values)
 
 
-@pytest.mark.parametrize("activation", [nn.GELU(), nn.SiLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.Hardswish()])
+@pytest.mark.parametrize(
+    "activation", [nn.GELU(), nn.SiLU(), nn.ReLU6(), nn.LeakyReLU(), nn.ELU(), nn.Hardswish(), nn.Threshold(0.2, 0.0)]
+)
 def test_activations_without_a_definition_are_refused_and_extended(activation: nn.Module) -> None:
     module = nets.seeded(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), activation, nn.Flatten()))
     network, x = nets.wrap(module), nets.image(side=6)
@@ -215,8 +218,11 @@ def test_a_custom_function_is_refused() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return Odd.apply(F.relu(x)).flatten(1)
 
+    network, x = nets.wrap(Custom()), nets.image(side=4)
     with pytest.raises(SpecError, match="custom function"):
-        attribute(nets.wrap(Custom()), nets.image(side=4), class_target(0), METHODS["guided"])
+        attribute(network, x, class_target(0), METHODS["guided"])
+    # Without a rule its own derivative counts, which is what its author wrote.
+    assert torch.equal(attribute(network, x, class_target(0)).values[0, 0, 0, 0], (x[0, 0, 0, 0] > 0).double())
 
 
 def test_a_hand_written_gate_is_reported() -> None:
@@ -226,6 +232,27 @@ def test_a_hand_written_gate_is_reported() -> None:
 
     found = attribute(nets.wrap(Gate()), nets.image(side=4), class_target(0), METHODS["guided"])
     assert any("compared" in note for note in found.notes)
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "name"),
+    [
+        (lambda x: x * (1 + torch.erf(x / 2**0.5)) / 2, "erf"),
+        (lambda x: (x + x.abs()) / 2, "abs"),
+        (lambda x: torch.where(x > 0, x, 0), "where"),
+        (lambda x: x.masked_fill(x < 0, 0), "masked fill"),
+        (lambda x: x * torch.sigmoid(x), "sigmoid"),
+        (lambda x: torch.maximum(x, x / 10), "maximum"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_activations_written_by_hand_are_told(by_hand: Callable[[Tensor], Tensor], name: str) -> None:
+    class Net(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return F.relu(by_hand(x)).flatten(1)
+
+    found = attribute(nets.wrap(Net()), nets.image(side=4), class_target(0), METHODS["guided"])
+    assert f"1 x {name}: plain derivative" in found.notes
 
 
 def test_the_audit_names_layers_and_spellings() -> None:
