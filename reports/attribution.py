@@ -186,7 +186,9 @@ def _carriers(new: Path, key: str, view: CarriersView, photo: _Shown) -> dict[st
         magnitude = np.nan_to_num(np.abs(np.asarray(unit.map, np.float32)))[None]
         (path,) = images.outlines(magnitude, np.array([magnitude.max() / 2 if magnitude.any() else 1.0], np.float32))
         outlines.append(path)
-    top = max((abs(row.contribution) for row in view.concepts), default=0.0) or 1.0
+    # Units that detect nothing are many: they come last and have no bar, or they would dwarf all others.
+    named = sorted(view.concepts, key=lambda row: row.concept is None)
+    top = max((abs(row.contribution) for row in named if row.concept), default=0.0) or 1.0
     return {
         "v": view,
         "photo": photo,
@@ -195,7 +197,7 @@ def _carriers(new: Path, key: str, view: CarriersView, photo: _Shown) -> dict[st
             (unit, kinds.get(unit.category or "", 6), _put(new, f"{key}-u{unit.unit}", unit.overlay))
             for unit in view.units
         ],
-        "bars": [(row, round(100 * abs(row.contribution) / top, 1)) for row in view.concepts],
+        "bars": [(row, round(100 * abs(row.contribution) / top, 1)) for row in named],
     }
 
 
