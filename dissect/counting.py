@@ -93,7 +93,9 @@ def _finish(
     mean = total[:, 0] / finite
     spread = np.sqrt(np.maximum(total[:, 1] / finite - mean * mean, 0))
     blocks = counts.blocks if counts.blocks > 1 else 0
-    intersection = counts.intersection.sum(0)
+    intersection = (
+        counts.intersection.sum(0) if blocks else counts.intersection[0]
+    )  # no second copy of the largest array
     intersection[:, 0] = 0
     return LayerResult(
         part.layer, (part.height, part.width), at.n, at.k, at.threshold.numpy(), scan.low.cpu().numpy(),

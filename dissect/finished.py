@@ -1,6 +1,6 @@
 """Finished passes of a run that takes several: kept as files, so that a killed run does not begin them again."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,20 @@ from dissect.exemplars import Exemplars
 from dissect.labels import LabelTotals
 from dissect.results import LayerResult
 from dissect.setting import Setting
+from dissect.shelf import Shelf
 from dissect.statistics.null import Null
 
-_ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
+_ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "area", "mask")
 _BLOCKS = ("block_intersection", "block_area")
 
 
-def save_pass(setting: Setting, number: int, pieces: list[LayerResult], totals: LabelTotals) -> None:
-    """Keep what a pass found. Where the disk is full, this costs a killed run its progress, not this run its result."""
+def save_pass(
+    setting: Setting, shelf: Shelf, number: int, pieces: list[LayerResult], totals: LabelTotals
+) -> list[LayerResult]:
+    """Keep what a pass found, and give it back with its counts out of memory. Where the disk is full, this costs a
+    killed run its progress and this run memory, not its result."""
     arrays = {"totals/area": totals.block_area, "totals/images": totals.images}
+    shelved = []
     for i, piece in enumerate(pieces):
         arrays |= {f"{i}/{name}": getattr(piece, name) for name in _ARRAYS + _BLOCKS}
         if piece.null is not None:
@@ -31,12 +36,17 @@ def save_pass(setting: Setting, number: int, pieces: list[LayerResult], totals: 
         "faults": [list(setting.faults[position]) for position in sorted(setting.faults)],
     }
     try:
+        for piece, part in zip(pieces, setting.plan.passes[number]):
+            layer = setting.method.layers.index(part.layer)
+            shelf.put(layer, part.first, piece.intersection)
+            shelved.append(replace(piece, intersection=shelf.get(layer, part.first, part.last)))
         checkpoint.save(_file(setting, number), checkpoint.State(meta, arrays))
     except SpaceError as error:
         setting.announce(f"{error}; going on without")
+    return shelved + pieces[len(shelved) :]
 
 
-def load_pass(setting: Setting, number: int) -> tuple[list[LayerResult], LabelTotals] | None:
+def load_pass(setting: Setting, shelf: Shelf, number: int) -> tuple[list[LayerResult], LabelTotals] | None:
     """What a pass found, and the faults that it met; None where it is still to be done."""
     state = checkpoint.load(_file(setting, number))
     if state is None:
@@ -49,6 +59,8 @@ def load_pass(setting: Setting, number: int) -> tuple[list[LayerResult], LabelTo
         top = Exemplars(**{f.name: state.arrays[f"{i}/exemplars/{f.name}"] for f in fields(Exemplars)})
         images = state.meta["null_images"][i]
         null = Null(images, *(state.arrays[f"{i}/null/{name}"] for name in ("observed", "drawn"))) if images else None
+        part = setting.plan.passes[number][i]
+        own["intersection"] = shelf.get(setting.method.layers.index(layer), part.first, part.last)
         pieces.append(LayerResult(layer, (size[0], size[1]), n, k, exemplars=top, histogram=None, null=null, **own))
     totals = LabelTotals(len(setting.primary), len(state.arrays["totals/area"]))
     totals.block_area, totals.images = state.arrays["totals/area"], state.arrays["totals/images"]

@@ -13,6 +13,7 @@ import copy
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from dissect.partial import Loose, Merge, measure_shard
 from dissect.plan import make_plan
 from dissect.results import LayerResult, Result, Timings, join
 from dissect.setting import Setting
+from dissect.shelf import Shelf
 from dissect.work import Work
 
 __all__ = ["LayerResult", "Loose", "Method", "Resources", "Result", "Timings", "dissect", "finish", "measure"]
@@ -156,20 +158,26 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
     pieces: list[LayerResult] = []
     totals: LabelTotals | None = None
     passes = len(setting.plan.passes)
+    shelf = Shelf(setting.resources.folder, len(setting.primary))
     for number in range(passes):
-        done = load_pass(setting, number) if passes > 1 else None
+        done = load_pass(setting, shelf, number) if passes > 1 else None
         if done is None:
             items = work(number)
             done = count(setting, items)
             setting.disk_bytes = max(setting.disk_bytes, sum(item.store.peak_disk_bytes for item in items))
+            del items
             if passes > 1:
-                save_pass(setting, number, *done)
+                done = save_pass(setting, shelf, number, *done), done[1]
         pieces += done[0]
         totals = done[1]
-    shutil.rmtree(setting.resources.folder, ignore_errors=True)
     assert totals is not None
+    layers = {
+        layer: join([piece for piece in pieces if piece.layer == layer], partial(shelf.whole, i))
+        for i, layer in enumerate(setting.method.layers)
+    }
+    shutil.rmtree(setting.resources.folder, ignore_errors=True)
     return Result(
-        {layer: join([piece for piece in pieces if piece.layer == layer]) for layer in setting.method.layers},
+        layers,
         totals,
         int(setting.valid.sum()),
         tuple(setting.faults[position] for position in sorted(setting.faults)),

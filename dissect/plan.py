@@ -80,11 +80,13 @@ def make_plan(
     counts = OverlapCounts.bytes_needed(1, *vocabulary)
     passes: list[list[Part]] = [[]]
     used, tails, peak = 0, 0, 0
+    drawn: dict[str, int] = {}
     for layer, (height, width, units) in shapes.items():
         places = convention.places((height, width), label_size)
         keep = tail_length(convention, quantile, images * places)
         tail = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places, bins)
-        each = max(tail, counts)
+        drawn[layer] = 4 * exemplars * height * width  # maps of the exemplars, collected while counting
+        each = max(tail, counts + drawn[layer])
         if each > room:
             raise SpaceError(
                 f"layer {layer!r} needs {size(each)} for one unit "
@@ -104,10 +106,12 @@ def make_plan(
             peak = max(peak, tails)
             first += count
     widest = counts * max(sum(part.units for part in parts) for parts in passes)
-    blocks = _blocks(room // widest) if len(passes) == 1 else 1
+    drawings = max(sum(part.units * drawn[part.layer] for part in parts) for parts in passes)
+    blocks = _blocks((room - drawings) // widest) if len(passes) == 1 else 1
     labels = memory // LABEL_SHARE
-    spare = memory - labels - max(peak, blocks * widest)
-    return Plan(tuple(tuple(parts) for parts in passes), peak, blocks * widest, spare, labels, blocks, bins)
+    counting = blocks * widest + drawings
+    spare = memory - labels - max(peak, counting)
+    return Plan(tuple(tuple(parts) for parts in passes), peak, counting, spare, labels, blocks, bins)
 
 
 def _blocks(affordable: int) -> int:

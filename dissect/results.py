@@ -1,7 +1,7 @@
 """What a run finds: counts and statistics per layer, and what it took."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -60,12 +60,12 @@ class LayerResult:
         return (self.threshold >= self.high) & ~self.dead & (self.nonfinite == 0)
 
 
-_PER_UNIT = ("threshold", "low", "high", "mean", "std", "nonfinite", "intersection", "area", "mask")
+_PER_UNIT = ("threshold", "low", "high", "mean", "std", "nonfinite", "area", "mask")
 _PER_BLOCK = ("block_intersection", "block_area")
 
 
-def join(pieces: Sequence[LayerResult]) -> LayerResult:
-    """One result from ranges of units of one layer."""
+def join(pieces: Sequence[LayerResult], whole: Callable[[list[np.ndarray]], np.ndarray]) -> LayerResult:
+    """One result from ranges of units of one layer; `whole` puts their intersections together."""
     if len(pieces) == 1:
         return pieces[0]
     blocks = min(len(piece.block_area) for piece in pieces)
@@ -76,6 +76,7 @@ def join(pieces: Sequence[LayerResult]) -> LayerResult:
         return np.concatenate([getattr(part, name) for part in parts])
 
     arrays: dict[str, Any] = {name: stack(pieces, name) for name in _PER_UNIT}
+    arrays["intersection"] = whole([piece.intersection for piece in pieces])
     arrays |= {name: np.concatenate([getattr(p, name)[:blocks] for p in pieces], axis=1) for name in _PER_BLOCK}
     tops = [piece.exemplars for piece in pieces]
     exemplars = Exemplars(*(stack(tops, f.name) for f in fields(Exemplars)))

@@ -1,13 +1,14 @@
 """`make bench`: what a dissection costs, as ratios of things that are measured side by side in one run.
 
-    python -m tests.bench [whole|overhead|kernels|scaling ...] [--data DIR] [--weights FOLDER] [--json FILE]
+    python -m tests.bench [whole|overhead|kernels|scaling|memory ...] [--data DIR] [--weights FOLDER] [--json FILE]
 
     whole      a whole process, start to database, against the plain script that a user would write, over the same files
     overhead   the loop of a dissection against a channels-last, truncated forward loop that decodes the same files
     kernels    each kernel against the slow reference and against the dense formulation
-    scaling    cost per image over images, units, concepts and map size; memory and disk
+    scaling    cost per image over images, units, concepts and map size
+    memory     peak memory and disk of late, early and very wide layers, against the budgets that they were given
 
-Without --data a synthetic set of 600 images is made. Without names, all four are run.
+Without --data a synthetic set of 600 images is made. Without names, all are run.
 """
 
 import argparse
@@ -18,10 +19,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import broden
-from tests.bench import kernels, overhead, scaling, whole
+from tests.bench import kernels, memory, overhead, scaling, whole
 from tests.bench.table import Table
 
-BENCHES = {"whole": whole.run, "overhead": overhead.run, "kernels": kernels.run, "scaling": scaling.run}
+BENCHES = {
+    "whole": whole.run,
+    "overhead": overhead.run,
+    "kernels": kernels.run,
+    "scaling": scaling.run,
+    "memory": memory.run,
+}
 
 
 @contextmanager

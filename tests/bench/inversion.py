@@ -26,7 +26,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dissect import models
-from dissect.inversion import adversarial, draws, elites, fooling, invert, patterns
+from dissect.inversion import adversarial, draws, elites, fooling, invert, patterns, preimages
+from dissect.inversion.depth import blocks, rank_correlation
 from dissect.inversion.engine import run
 from dissect.inversion.network import Network
 from dissect.inversion.pixels import InputRange
@@ -99,11 +100,13 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
     """Image error against depth, feature error, its ratio to C = 1, restart spread; the sheet and the curves."""
     net = network(options.data, options.net, options.side)
     z = photos(options.data, net, options.images)
-    layers = [name for name in invert.blocks(net) if name not in {"bn1", "output"}]
+    layers = [name for name in blocks(net) if name not in {"bn1", "output"}]
     told: dict[float, list[dict[str, Any]]] = {}
     rows = [[image] for image in net.pixels.to_uint8(z)]
     for weight in (100.0, 1.0):
-        recipe = invert.Recipe(weight=weight, restarts=options.restarts, typical=options.typical, settle=options.settle)
+        recipe = preimages.Recipe(
+            options.setting, weight, restarts=options.restarts, typical=options.typical, settle=options.settle
+        )
         told[weight] = []
         for layer in layers:
             found = invert.invert(net, z, layer, recipe)
@@ -127,12 +130,12 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
         "net": options.net,
         "layers": layers,
         "image_error": image_errors,
-        "spearman": invert.rank_correlation(image_errors),
+        "spearman": rank_correlation(image_errors),
         "worst_feature_error": max(s["feature_error"] for s in told[100.0]),
         "worst_feature_error_squared": max(s["feature_error_squared"] for s in told[100.0]),
         "least_gain_over_c1_squared": min(ratio),
         "spread": series["restart spread"],
-        "spread_spearman": invert.rank_correlation(series["restart spread"]) if options.restarts > 1 else None,
+        "spread_spearman": rank_correlation(series["restart spread"]) if options.restarts > 1 else None,
         "seconds": sum(s["seconds"] for s in told[100.0]),
     }
 
@@ -189,8 +192,8 @@ def clock(work: Callable[[], object], repeats: int) -> float:
 def _task(net: Network, layer: str, count: int) -> Any:
     z = draws.uniform(draws.seeds(1, 1), (3, *net.size)) * 60
     codes = net.codes(z, layer).repeat_interleave(count, 0)
-    recipe = invert.Recipe(shorter=350 / 11)
-    return invert._ijcv16(net, layer, recipe, (invert.B, invert.B / invert.B_OVER_V), codes, draws.seeds(0, count))
+    recipe = preimages.Recipe(shorter=350 / 11)
+    return preimages.plan(net, layer, recipe, codes, draws.seeds(0, count), preimages.typical(z, recipe))
 
 
 def batching(options: argparse.Namespace) -> dict[str, Any]:
@@ -303,6 +306,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--typical", default="measured")
+    parser.add_argument("--setting", default="spectrum", help="ijcv16 or spectrum (default)")
     parser.add_argument("--settle", type=int, default=650)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--generations", type=int, default=200)

@@ -1,7 +1,6 @@
-"""How the cost grows: with images, units, concepts and map size; what it takes in memory and on disk."""
+"""How the cost grows: with images, units, concepts and map size."""
 
 import argparse
-import resource
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -41,8 +40,6 @@ def run(data: Path, options: argparse.Namespace) -> Table:
             "concepts": ("concepts", table.whole),
             "threshold_us": ("thresholds, us an image", lambda value: f"{value:,.0f}"),
             "overlap_us": ("overlap, us an image", lambda value: f"{value:,.0f}"),
-            "disk_bytes": ("disk", table.megabytes),
-            "peak_bytes": ("peak memory so far", table.megabytes),
         },
     )
     with tempfile.TemporaryDirectory() as folder:
@@ -77,6 +74,4 @@ def _add(rows: Table, what: str, data: broden.Dataset, units: int, side: int, im
         concepts=len(data.labels.present()),
         threshold_us=1e6 * result.timings.threshold_s / len(data),
         overlap_us=1e6 * result.timings.overlap_s / len(data),
-        disk_bytes=result.disk_bytes,
-        peak_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
     )

@@ -25,7 +25,7 @@ RANKS = (
     ("upsample", "reference", "histogram"),
     ("ops",),
     ("conventions", "models"),
-    ("scan", "bases", "candidates", "labels", "activations", "scores", "checkpoint", "statistics"),
+    ("scan", "bases", "candidates", "labels", "activations", "scores", "checkpoint", "shelf", "statistics"),
     ("method", "thresholds", "exemplars", "overlap", "forward", "plan", "results"),
     ("setting",),
     ("work",),

@@ -1,0 +1,58 @@
+"""When memory runs out: batches are halved, to the same bits, and what cannot be halved is a clear error.
+
+A child process gets a real limit on its address space; its network takes 64 MB an image.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CHILD = """
+import json, resource, sys
+import numpy as np, torch
+from dissect.errors import SpaceError
+from dissect.forward import Forward
+
+class Greedy(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Conv2d(3, 4, 1)
+    def forward(self, x):
+        room = torch.ones(len(x), 16 << 20)  # 64 MB an image, for the time of the pass
+        return self.layer(x * room[:, :1, None, None])
+
+torch.manual_seed(0)
+torch.set_num_threads(1)
+images = np.random.default_rng(0).integers(0, 255, (8, 6, 6, 3), np.uint8)
+with Forward(Greedy(), ["layer"], (0.5,) * 3, (0.5,) * 3) as forward:
+    forward(images[:1])
+    megabytes = int(sys.argv[1])
+    if megabytes:
+        pages = int(open("/proc/self/statm").read().split()[0])
+        limit = pages * resource.getpagesize() + (megabytes << 20)
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    try:
+        maps = [forward(images)["layer"].tolist() for _ in range(2)]
+        print(json.dumps({"step": forward.step, "maps": maps}))
+    except SpaceError as error:
+        print(json.dumps({"error": str(error), "code": error.exit_code}))
+"""
+
+
+def forward(megabytes: int) -> dict:
+    done = subprocess.run([sys.executable, "-c", CHILD, str(megabytes)], capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to know its own size")
+def test_batches_are_halved_until_they_fit() -> None:
+    free, tight = forward(0), forward(200)
+    assert free["step"] is None
+    assert tight["step"] in (1, 2)
+    assert tight["maps"] == free["maps"]
+    nothing = forward(20)
+    assert nothing["code"] == 5
+    assert "a single image of 6 x 6" in nothing["error"]
