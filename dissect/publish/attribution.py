@@ -221,12 +221,28 @@ def _judgement(store: Store, record: JudgementRecord) -> pages.JudgementView:
         else f"{reports.plural(record.items, 'image')} whose class is decided by one planted shape, on a network that "
         "looks at nothing else by construction: the map should lie on the shape."
     )
+    lead = f"{lead} {_beaten(rows, names)}" if names else lead
     title = f"Judged: {unfoldered(record.model)} on {record.data_name}" if asked else "Judged on the planted set"
     return pages.JudgementView(
         f"j{record.id[:10]}", title, lead,
         tuple((name, MEANING.get(name, "high is good")) for name in names), tuple(rows),
         (*facts, Fact("judgement", record.id)),
     )  # fmt: skip
+
+
+def _beaten(rows: list[pages.JudgedRow], names: list[str]) -> str:
+    """How many methods beat the maps that know nothing, by the first score."""
+    low = MEANING.get(names[0], "").endswith("low is good")
+    blind = [row for row in rows if row.baseline and row.method != "ground truth"]
+    if not blind:
+        return ""
+    best = (min if low else max)(blind, key=lambda row: row.cells[0].mean)
+    methods = [row.cells[0].mean for row in rows if not row.baseline]
+    better = sum(mean < best.cells[0].mean if low else mean > best.cells[0].mean for mean in methods)
+    return (
+        f"By {names[0]}, the best map that knows nothing ({best.method}, {best.cells[0].mean:.3f}) is beaten by "
+        f"{better} of {reports.plural(len(methods), 'method')}."
+    )
 
 
 def _told(value: Any) -> str:

@@ -68,6 +68,9 @@ def test_everything_is_on_the_page_and_every_link_leads_to_a_file(tmp_path: Path
     assert html.count("#unit=3") == 8
     assert "below the cut" in html
     assert "−0.5" in html
+    # Units that detect nothing come last, without a bar that would dwarf those that detect something.
+    assert html.index("units that detect nothing") > html.index("−0.5")
+    assert html.count('class="balance"') == 1
     # The best of each column, by its own direction, among those that are no baselines.
     assert html.count("<b>0.750</b>") == html.count("<b>0.125</b>") == 1
     assert "<b>0.900</b>" not in html

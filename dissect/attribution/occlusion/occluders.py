@@ -31,6 +31,9 @@ def _cut(image: Tensor, windows: Windows, shift: Tensor | None = None) -> Tensor
     return patch_gather(image, image.new_zeros(len(windows), image.shape[1], 0, 0), start, start, windows.size, 0.0)
 
 
+_GREYS = {0.0: "black", 0.5: "grey", 1.0: "white"}
+
+
 @dataclass(frozen=True)
 class Colour:
     """One colour on the 0..1 scale, before normalisation: 0.5 is mid grey. None: the network's mean colour."""
@@ -42,8 +45,9 @@ class Colour:
     def name(self) -> str:
         if self.colour is None:
             return "mean"
-        values = self.colour if isinstance(self.colour, tuple) else (self.colour,)
-        return "colour " + ",".join(f"{v:g}" for v in values)
+        if isinstance(self.colour, tuple):
+            return "colour " + ",".join(f"{v:g}" for v in self.colour)
+        return _GREYS.get(self.colour, f"grey {self.colour:g}")
 
     def contents(self, network: Network, x: Tensor, windows: Windows, draw: int) -> Tensor:
         planes = x.shape[1]

@@ -135,6 +135,7 @@ def test_occluders_are_compared(workspace: Path, capsys: pytest.CaptureFixture[s
     )  # fmt: skip
     assert code == 0
     (found,) = json.loads(out)["images"]
+    assert found["occluders"] == ["grey", "mean", "black", "white", "blur 8", "local mean", "noise", "neighbour"]
     table = np.array(found["correlation"])
     off = table[~np.eye(len(table), dtype=bool)]
     assert found["agreement"] == pytest.approx(off.mean())
@@ -163,6 +164,7 @@ def test_judging_tables(workspace: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert cells[-1]["items"] == 4
     page = (workspace / "ws/reports/_attributions/index.html").read_text(encoding="utf-8")
     assert "Judged on the planted set" in page
+    assert re.search(r"By pointing, the best map that knows nothing \(\w+, 0\.\d+\) is beaten by 1 of 1 method\.", page)
 
 
 def test_detectors_of_a_run_are_targets(workspace: Path, capsys: pytest.CaptureFixture[str]) -> None:
