@@ -37,6 +37,6 @@ LADDER = (
 SURELY = 0.5  # bytes a pixel that no JPEG of these qualities exceeds on photographs: no need to try first
 
 
-def note(rung: Rung, limit: int) -> str:
-    """Why there are fewer or smaller pictures than usual."""
-    return f"Thinned to stay within {integer(limit)} bytes: {rung.told()} instead of {LADDER[0].told()}."
+def note(rung: Rung, best: Rung, limit: int) -> str:
+    """Why there are fewer or smaller pictures than there could be."""
+    return f"Thinned to stay within {integer(limit)} bytes: {rung.told()} instead of {best.told()}."

@@ -93,8 +93,12 @@ def write_run(
 
 def _sheets(layer: LayerPage, rung: budget.Rung, rows: int, source: ImageSource | None) -> Sheets:
     """How a layer's thumbnails lie in files: no more columns than its units have exemplars."""
-    most = max((len(card.exemplars) for card in layer.cards(0, min(CHUNK, layer.count))), default=0)
-    return Sheets(rows, min(rung.thumbs, most) if source is not None else 0, rung.px)
+    return Sheets(rows, min(rung.thumbs, _exemplars(layer)) if source is not None else 0, rung.px)
+
+
+def _exemplars(layer: LayerPage) -> int:
+    """How many top images the units of a layer have, judged by the first."""
+    return max((len(card.exemplars) for card in layer.cards(0, min(CHUNK, layer.count))), default=0)
 
 
 def _concepts(run: RunPage) -> dict[str, Any]:
@@ -136,15 +140,17 @@ def _take_over(old: Path, new: Path, key: str, folder: Folder) -> bool:
 
 def _rung(run: RunPage, source: ImageSource | None, max_bytes: int, rows: int) -> tuple[budget.Rung, list[str]]:
     """The richest pictures that fit, judged by a sample of chunks; and what to say about it."""
-    best = budget.LADDER[0]
     units = sum(layer.count for layer in run.layers)
     if source is None or not units:
-        return best, []
+        return budget.LADDER[0], []
+    most = max(_exemplars(layer) for layer in run.layers)
+    ladder = [dataclasses.replace(rung, thumbs=min(rung.thumbs, most)) for rung in budget.LADDER]
+    best = ladder[0]
     if units * best.thumbs * best.px**2 * budget.SURELY + units * 12_000 + 4_000_000 < max_bytes:
         return best, []
     spots = [(layer, first) for layer in run.layers for first in range(0, layer.count, CHUNK)]
     spots = spots[:: max(len(spots) // 4, 1)][:4]
-    for rung in budget.LADDER:
+    for rung in ladder:
         crops = Crops(source, rung.px, rung.quality)
         pixel_bytes = other = seen = 0
         for layer, first in spots:
@@ -155,7 +161,7 @@ def _rung(run: RunPage, source: ImageSource | None, max_bytes: int, rows: int) -
             if rung.thumbs:
                 pixel_bytes += sum(len(crops.sheet(strips[at : at + rows])) for at in range(0, len(found), rows))
         if (pixel_bytes + other) / seen * units * 1.04 + 2_000_000 < max_bytes or not rung.thumbs:
-            return rung, [] if rung is best else [budget.note(rung, max_bytes)]
+            return rung, [] if rung == best else [budget.note(rung, best, max_bytes)]
     raise AssertionError("the last rung has no pictures and always ends the search")
 
 

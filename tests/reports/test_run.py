@@ -269,6 +269,14 @@ def test_byte_budget_is_obeyed_and_said(tmp_path: Path, limit: int) -> None:
     assert "Thinned" in (tmp_path / "r/index.html").read_text() or "left out" in (tmp_path / "r/index.html").read_text()
 
 
+def test_nothing_is_called_thinned_that_has_all_its_pictures(tmp_path: Path) -> None:
+    """Units with two top images lose nothing where eight would fit, and the message counts from two."""
+    page = synthetic.run(synthetic.layer(320, exemplars=2))
+    assert reports.write_run(page, tmp_path / "r", synthetic.Pictures(), max_bytes=8_000_000).notes == ()
+    (note,) = reports.write_run(page, tmp_path / "r", synthetic.Pictures(), max_bytes=3_300_000).notes
+    assert note.endswith("instead of 2 pictures a unit at 112 x 112 pixels.")
+
+
 def test_impossible_budget_is_refused(tmp_path: Path) -> None:
     with pytest.raises(reports.ReportError, match="--max-report-bytes"):
         reports.write_run(synthetic.small(), tmp_path / "r", synthetic.Pictures(), max_bytes=10_000)
