@@ -27,7 +27,7 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
     parser.add_argument("--layer", action="append", metavar="L", help="layer to invert; repeat for several")
     parser.add_argument("--layers", choices=("blocks", "all"), help="every block, or every single layer, by depth")
-    parser.add_argument("--setting", default="ijcv16", help="ijcv16 (default) or cvpr15")
+    parser.add_argument("--setting", default="ijcv16", help="ijcv16 (default), cvpr15 or spectrum")
     parser.add_argument("--weight", type=float, default=100.0, metavar="C", help="C of ijcv16: 1, 20, 100 or 300")
     parser.add_argument(
         "--variation", type=float, metavar="L", help="lambda of TV of cvpr15 (default 1, 10, 100 by depth)"
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     import hashlib
 
     from dissect.errors import SpecError
-    from dissect.inversion import invert
+    from dissect.inversion import depth, invert
     from dissect.inversion.sheet import contact_sheet, curves
 
     net = options.network(args)
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     )  # fmt: skip
     layers = list(args.layer or [])
     if args.layers:
-        layers += invert.blocks(net) if args.layers == "blocks" else invert.leaves(net)
+        layers += depth.blocks(net) if args.layers == "blocks" else depth.leaves(net)
     if not layers:
         raise SpecError("no layer given: add --layer NAME, or --layers blocks for all of them")
     layers = list(dict.fromkeys(layers))
@@ -111,7 +111,7 @@ def run(args: argparse.Namespace) -> int:
         "restarts": args.restarts,
         "seed": args.seed,
         "layers": summaries,
-        "depth_rank_correlation": invert.rank_correlation(image_errors) if len(layers) > 1 else None,
+        "depth_rank_correlation": depth.rank_correlation(image_errors) if len(layers) > 1 else None,
     }
     results.finish(args, net.weights_sha256)
     return 0

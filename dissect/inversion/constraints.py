@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dissect.inversion.pixels import InputRange
+from dissect.inversion.pixels import InputRange, in_ball
 
 
 class Constraint(Protocol):
@@ -24,10 +24,7 @@ class PixelBall:
     radius: float
 
     def __call__(self, z: Tensor, gradient: Tensor, step: int, share: float) -> Tensor:
-        length = z.square().sum(1, keepdim=True).sqrt()
-        # A few ulps inside, so that the rounding of the product cannot leave the ball again.
-        inside = self.radius * (1 - 4 * torch.finfo(z.dtype).eps)
-        return z * torch.where(length > self.radius, inside / length, 1)
+        return in_ball(z, self.radius)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dissect.inversion import draws
-from dissect.inversion.pixels import InputRange
+from dissect.inversion.pixels import InputRange, in_ball
 
 Variables = tuple[Tensor, ...]
 
@@ -79,6 +79,38 @@ class Fourier:
             matrix = torch.from_numpy(COLOURS / np.linalg.norm(COLOURS, axis=0).max()).to(free)
             free = torch.einsum("ij,bjhw->bihw", matrix, free)
         return _squashed(self.pixels, free)
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """A spectrum divided by frequency, on the scale of byte units and without a squash: variables of size 1 stand for a
+    picture whose pixels have length `b` on average. `faint`: size at the start. No pixel is ever longer than 2 b."""
+
+    planes: int
+    height: int
+    width: int
+    b: float
+    faint: float
+    device: torch.device | str = "cpu"
+    dtype: torch.dtype = torch.float32
+    free = False
+
+    def start(self, seeds: np.ndarray) -> Variables:
+        shape = (self.planes, self.height, self.width // 2 + 1, 2)
+        return ((draws.normal(seeds, shape, self.dtype) * self.faint).to(self.device),)
+
+    def image(self, variables: Variables) -> Tensor:
+        (spectrum,) = variables
+        slope = 1 / np.maximum(_frequencies(self.height, self.width), 1 / max(self.height, self.width))
+        # Of the first and, for even widths, the last column only the real part of what it adds up to is kept.
+        share = np.full(self.width // 2 + 1, 4.0)
+        share[[0, -1][: 2 - self.width % 2]] = 1
+        power = (slope**2 * share).sum() / (self.height * self.width) ** 2
+        scale = slope * self.b / math.sqrt(self.planes * power)
+        z = torch.fft.irfft2(
+            torch.view_as_complex(spectrum) * torch.from_numpy(scale).to(spectrum), s=(self.height, self.width)
+        )
+        return in_ball(z, 2 * self.b)
 
 
 @dataclass(frozen=True)

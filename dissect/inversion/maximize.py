@@ -21,10 +21,10 @@ from dissect.inversion.constraints import Blur, Box, Constraint, DropIdle, DropS
 from dissect.inversion.draws import Draws
 from dissect.inversion.engine import Outcome, Phase, Task, Watcher, batches, joined, run
 from dissect.inversion.images import Fourier, Image, Pattern, Pixels
-from dissect.inversion.invert import ALPHA, B_OVER_V, BETA, B
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import Along, At, at_place
 from dissect.inversion.optimisers import Adam, Forgetful, Normalised
+from dissect.inversion.preimages import ALPHA, B_OVER_V, BETA, B
 from dissect.inversion.priors import AlphaNorm, Decay, Prior, TotalVariation
 from dissect.inversion.transforms import Affine, Fit, Pad, Roll, Transform, Window, resize
 

@@ -96,3 +96,12 @@ class InputRange:
     def quantise(self, z: Tensor) -> Tensor:
         """z as an 8-bit file would give it back."""
         return self.from_uint8(self.to_uint8(z), z.dtype).to(z.device)
+
+
+def in_ball(z: Tensor, radius: float) -> Tensor:
+    """z [B, C, h, w] with the length of every pixel over the planes at most `radius`; differentiable."""
+    # Far inside nothing is scaled, and the root of 0 has no slope.
+    length = z.square().sum(1, keepdim=True).clamp(min=(radius / 2) ** 2).sqrt()
+    # A few ulps inside, so that the rounding of the product cannot leave the ball again.
+    inside = radius * (1 - 4 * torch.finfo(z.dtype).eps)
+    return z * torch.where(length > radius, inside / length, 1)

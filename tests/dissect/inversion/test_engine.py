@@ -12,7 +12,7 @@ from dissect.inversion import draws
 from dissect.inversion.constraints import Blur, Box, DropIdle, DropSmall, Near, PixelBall, Shrink, blur
 from dissect.inversion.draws import Draws
 from dissect.inversion.engine import STRIKES, Glance, Phase, Task, run
-from dissect.inversion.images import Fourier, Pattern, Pixels
+from dissect.inversion.images import Fourier, Pattern, Pixels, Spectrum
 from dissect.inversion.objectives import At, HalfNorm
 from dissect.inversion.optimisers import Adam, Forgetful, Momentum, Normalised, Optimiser, Sign
 from dissect.inversion.priors import TotalVariation
@@ -173,6 +173,21 @@ def test_fourier_and_pattern_stay_in_the_legal_range_at_even_and_odd_sizes() -> 
             low, high = RANGE.limits(z)
             assert z.shape == (2, 3, height, width)
             assert bool(((z >= low) & (z <= high)).all())
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 17), (7, 8)])
+def test_a_spectrum_of_size_one_is_a_picture_of_the_typical_length_and_none_is_longer_than_twice(
+    size: tuple[int, int],
+) -> None:
+    image = Spectrum(3, *size, 80.0, 1.0, dtype=torch.float64)
+    variables = image.start(draws.seeds(0, 200))
+    z = image.image(tuple(v * 1e-3 for v in variables)) * 1e3  # far from the bound
+    assert z.shape == (200, 3, *size)
+    assert float(z.square().sum(1).mean().sqrt()) == pytest.approx(80.0, rel=0.05)
+    loud = image.image(tuple(v * 50 for v in variables)).square().sum(1).sqrt()
+    assert 159.99 < float(loud.max()) <= 160.0
+    start = image.start(draws.seeds(0, 1))[0].requires_grad_(True)
+    assert torch.autograd.gradcheck(lambda v: image.image((v,)), (start * 0.3,))
 
 
 def test_fourier_start_has_the_slope_of_natural_images() -> None:

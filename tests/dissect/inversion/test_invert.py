@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from dissect.errors import SpecError
-from dissect.inversion import draws, invert
+from dissect.inversion import depth, draws, invert, preimages
 from dissect.inversion.engine import Phase, Task, run
 from dissect.inversion.images import Pixels
 from dissect.inversion.invert import Recipe
@@ -60,7 +60,7 @@ def test_an_orthogonal_first_layer_is_inverted_by_l_bfgs_too() -> None:
     assert float((found.x - z.flatten(1)).abs().max()) < 1e-6 * float(z.abs().max())
 
 
-@pytest.mark.parametrize("setting", invert.SETTINGS)
+@pytest.mark.parametrize("setting", preimages.SETTINGS)
 def test_a_shallow_layer_is_recovered_better_than_a_deep_one(setting: str) -> None:
     network = small((24, 24))
     photos = grey_photos(3, network)
@@ -79,6 +79,32 @@ def test_a_larger_weight_keeps_more_of_the_code() -> None:
         for c in (1.0, 100.0)
     )
     assert tight < loose / 5
+
+
+class Pooling(nn.Module):
+    """A convolution whose answers a pooling of overlapping windows thins out: from noise, the wrong places win."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 24, 3, stride=2)
+        self.pool = nn.MaxPool2d(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.pool(self.conv(x).relu())
+
+
+def test_over_the_spectrum_the_same_energy_falls_further() -> None:
+    torch.manual_seed(1)
+    network = Network(Pooling(), RANGE, (32, 32), "pooling")
+    photos = grey_photos(2, network)
+    published, ours = (
+        invert.invert(network, photos, "pool", Recipe(setting, typical="measured", restarts=2))
+        for setting in ("ijcv16", "spectrum")
+    )
+    assert ours.energy[-1].mean() < 0.8 * published.energy[-1].mean()
+    assert ours.feature_error.mean() < 0.8 * published.feature_error.mean()
+    b, _ = preimages.typical(photos, Recipe(typical="measured"))
+    assert float(ours.images.double().square().sum(2).sqrt().max()) <= 2 * b
 
 
 def test_both_errors_are_what_their_papers_say() -> None:
@@ -106,12 +132,12 @@ def test_pairwise_distance_counts_the_diagonal() -> None:
 
 def test_measured_b_and_v_make_both_priors_one() -> None:
     photos = grey_photos(5, small((24, 24))).double()
-    b, v = invert.typical(photos, Recipe(typical="measured"))
+    b, v = preimages.typical(photos, Recipe(typical="measured"))
     assert float(AlphaNorm(6.0, b)(photos).mean()) == pytest.approx(1)
     assert float(TotalVariation(2.0, v)(photos).mean()) == pytest.approx(1)
-    assert invert.typical(photos, Recipe()) == (80.0, 80 / 6.5)
+    assert preimages.typical(photos, Recipe()) == (80.0, 80 / 6.5)
     with pytest.raises(SpecError, match="even colour"):
-        invert.typical(torch.zeros(1, 3, 4, 4), Recipe(typical="measured"))
+        preimages.typical(torch.zeros(1, 3, 4, 4), Recipe(typical="measured"))
 
 
 def test_starts_are_the_published_ones() -> None:
@@ -119,10 +145,11 @@ def test_starts_are_the_published_ones() -> None:
     photos = grey_photos(1, network)
     code = network.codes(photos, "two").repeat_interleave(3, 0)
     seeds = draws.seeds(0, 3)
-    (first,) = invert._cvpr15(network, "two", Recipe("cvpr15"), code, seeds).image.start(seeds)
+    scale = (80.0, 80 / 6.5)
+    (first,) = preimages.plan(network, "two", Recipe("cvpr15"), code, seeds, scale).image.start(seeds)
     sigma = 27098.1 * math.sqrt(20 * 20 / 227**2)
     torch.testing.assert_close(first.flatten(1).norm(dim=1), torch.full((3,), sigma))
-    (uniform,) = invert._ijcv16(network, "two", Recipe(), (80.0, 80 / 6.5), code, seeds).image.start(seeds)
+    (uniform,) = preimages.plan(network, "two", Recipe(), code, seeds, scale).image.start(seeds)
     torch.testing.assert_close(
         torch.quantile(uniform.abs().flatten(1), 0.95, dim=1), torch.full((3,), 80 / math.sqrt(3))
     )
@@ -132,7 +159,7 @@ def test_the_canvas_is_larger_by_the_jitter_and_the_picture_is_not() -> None:
     network = small((16, 16))
     photos = grey_photos(1, network)
     recipe = Recipe(shorter=50)
-    task = invert._ijcv16(network, "out", recipe, (80.0, 12.0), network.codes(photos, "out"), draws.seeds(0, 1))
+    task = preimages.plan(network, "out", recipe, network.codes(photos, "out"), draws.seeds(0, 1), (80.0, 12.0))
     assert task.image.start(draws.seeds(0, 1))[0].shape == (1, 3, 19, 19)  # jitter = 16 / 4
     assert invert.invert(network, photos, "out", recipe).images.shape == (1, 1, 3, 16, 16)
 
@@ -148,18 +175,18 @@ def test_a_caricature_starts_at_the_photo_and_says_more_of_the_same() -> None:
 
 
 def test_parts_of_a_code() -> None:
-    centre = invert.part_mask((4, 9, 9), "centre")
+    centre = preimages.part_mask((4, 9, 9), "centre")
     assert centre is not None
     assert centre[:, 2:7, 2:7].min() == 1
     assert int(centre.sum()) == 4 * 25
-    first, second = (invert.part_mask((5, 3, 3), p) for p in ("first-half", "second-half"))
+    first, second = (preimages.part_mask((5, 3, 3), p) for p in ("first-half", "second-half"))
     assert first is not None
     assert second is not None
     assert torch.equal(first + second, torch.ones(5, 3, 3))
     assert int(first.sum()) == 2 * 9
-    assert invert.part_mask((5,), "all") is None
+    assert preimages.part_mask((5,), "all") is None
     with pytest.raises(SpecError, match="needs a layer with maps"):
-        invert.part_mask((5,), "centre")
+        preimages.part_mask((5,), "centre")
 
 
 def test_inverting_a_part_leaves_the_rest_free() -> None:
@@ -182,7 +209,7 @@ def test_a_code_of_zeros_cannot_be_inverted() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"setting": "cvpr14"}, "expected ijcv16 or cvpr15"),
+        ({"setting": "cvpr14"}, "expected one of ijcv16, cvpr15, spectrum"),
         ({"part": "left"}, "part 'left'"),
         ({"restarts": 0}, "restarts >= 1"),
         ({"typical": "mine"}, "published or measured"),
@@ -212,15 +239,15 @@ def test_batches_of_any_size_give_the_same_pictures(tmp_path: Path) -> None:
 
 
 def test_rank_correlation() -> None:
-    assert invert.rank_correlation([1, 2, 3, 9]) == pytest.approx(1)
-    assert invert.rank_correlation([4, 3, 2, 1]) == pytest.approx(-1)
-    assert invert.rank_correlation([1, 3, 2]) == pytest.approx(0.5)
-    assert invert.rank_correlation([1, 1, 2]) == pytest.approx(math.sqrt(3) / 2)
-    assert math.isnan(invert.rank_correlation([2, 2, 2]))
+    assert depth.rank_correlation([1, 2, 3, 9]) == pytest.approx(1)
+    assert depth.rank_correlation([4, 3, 2, 1]) == pytest.approx(-1)
+    assert depth.rank_correlation([1, 3, 2]) == pytest.approx(0.5)
+    assert depth.rank_correlation([1, 1, 2]) == pytest.approx(math.sqrt(3) / 2)
+    assert math.isnan(depth.rank_correlation([2, 2, 2]))
 
 
 def test_layers_of_a_depth_sheet() -> None:
     module = nn.Sequential(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), nn.Dropout(), nn.Conv2d(4, 4, 3), nn.Flatten())
     network = Network(module, RANGE, (8, 8))
-    assert invert.blocks(network) == ["0.0", "0.1", "2"]
-    assert invert.leaves(network) == ["0.0", "0.1", "2"]
+    assert depth.blocks(network) == ["0.0", "0.1", "2"]
+    assert depth.leaves(network) == ["0.0", "0.1", "2"]
