@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from dissect.store.other_rows import CONCEPT_COLUMNS, RUN_COLUMNS, concept_rows,
 from dissect.store.sql import ROWS, SECONDS, read_only_sql
 from dissect.store.unit_rows import COLUMNS, UnitRows
 from dissect.workspace import DEFAULT, Workspace
+
+if TYPE_CHECKING:
+    from dissect.publish import Card
 
 _MANY = {"run": "runs", "layer": "layers", "unit": "units", "concept": "concepts", "category": "categories"}
 
@@ -93,6 +96,14 @@ class Dissections:
             if units:
                 return Result(diff.UNIT_COLUMNS, list(diff.diff_units(store, one, other, layers)))
             return Result(diff.CONCEPT_COLUMNS, list(diff.diff_concepts(store, one, other, layers)))
+
+    def card(self, run: str, layer: str, unit: int, data: str | os.PathLike[str] | None = None) -> "Card":
+        """A unit's card, which a notebook shows; `data` is the concept data, for pictures, where it has moved since.
+        Raises SpecError."""
+        from dissect.publish import card
+
+        with self.store() as store:
+            return card(store, run, layer, unit, None if data is None else os.fspath(data))
 
     def counts(self, run: str, layer: str) -> np.ndarray:
         """The memory-mapped complete counts [U, L] int64 of a layer. Raises SpecError where there are none."""

@@ -11,7 +11,7 @@ import numpy as np
 from . import charts, data, images, order, text
 from .environment import hues, page
 from .pages import Concept, LayerPage, RunPage, UnitCard
-from .records import Record, Sheets, records, why
+from .records import Record, Sheets, Why, records, why
 from .sheets import Crops
 
 CHUNK = 32  # units of one detail file
@@ -291,21 +291,23 @@ class _Plain:
         self.cards = []
 
 
+def told(layer: LayerPage, concepts: dict[int, Concept], unit: int, record: Record) -> Why:
+    """A unit in words."""
+    u = layer.units
+    interval = (float(u.low[unit]), float(u.high[unit])) if u.low is not None and u.high is not None else None
+    q, stability, null = (None if column is None else float(column[unit]) for column in (u.q, u.stability, u.null))
+    return why(
+        record, concepts.get(int(u.concept[unit])), int(u.intersection[unit]), int(u.unit_area[unit]),
+        float(u.iou[unit]), float(u.threshold[unit]), flags(layer, unit), concepts, interval, q, stability, null,
+    )  # fmt: skip
+
+
 def plain_card(
     run: RunPage, layer: LayerPage, sheets: Sheets, concepts: dict[int, Concept], unit: int, record: Record
 ) -> PlainCard:
     """A unit in words, with its strip."""
-    u = layer.units
-    number, iou = int(u.concept[unit]), float(u.iou[unit])
-    concept = concepts.get(number)
-    interval = (float(u.low[unit]), float(u.high[unit])) if u.low is not None and u.high is not None else None
-    told = why(
-        record, concept, int(u.intersection[unit]), int(u.unit_area[unit]), iou, float(u.threshold[unit]),
-        flags(layer, unit), concepts, interval, float(u.q[unit]) if u.q is not None else None,
-        float(u.stability[unit]) if u.stability is not None else None,
-        float(u.null[unit]) if u.null is not None else None,
-    )  # fmt: skip
-    alt = f"Unit {unit}, {told.label}, IoU {text.iou(iou, 2)}: top images"
+    said, iou = told(layer, concepts, unit, record), float(layer.units.iou[unit])
+    alt = f"Unit {unit}, {said.label}, IoU {text.iou(iou, 2)}: top images"
     strip = sheets.strip(unit, layer.count, record, alt)
-    below = concept is None or not iou > run.cut
-    return PlainCard(unit, told.label, told.numbers, told.others, told.notes, below, strip, record.get("m", ()))
+    below = int(layer.units.concept[unit]) not in concepts or not iou > run.cut
+    return PlainCard(unit, said.label, said.numbers, said.others, said.notes, below, strip, record.get("m", ()))

@@ -8,9 +8,9 @@ from markupsafe import Markup, escape
 from PIL import Image
 
 from . import images
-from .layer import flags
+from .layer import told
 from .pages import Exemplar, ImageSource, LayerPage, RunPage
-from .records import records, why
+from .records import records
 from .sheets import Crops
 
 QUALITY = 80
@@ -31,21 +31,18 @@ def card_html(
     (record,), _ = records([card], layer.units.threshold[unit : unit + 1], thumbs, crops)
     u = layer.units
     concepts = {c.number: c for c in run.concepts}
-    told = why(
-        record, concepts.get(int(u.concept[unit])), int(u.intersection[unit]), int(u.unit_area[unit]),
-        float(u.iou[unit]), float(u.threshold[unit]), flags(layer, unit), concepts,
-    )  # fmt: skip
+    said = told(layer, concepts, unit, record)
     out = Markup('<div style="{}"><b>{} {}</b> <span>{}</span><br>{}').format(
-        STYLE, unit, told.label, f"{run.name}, {layer.name}", told.numbers
+        STYLE, unit, said.label, f"{run.name}, {layer.name}", said.numbers
     )
-    for line in filter(None, (told.others, told.notes)):
+    for line in filter(None, (said.others, said.notes)):
         out += Markup("<br><small>{}</small>").format(line)
     if source is not None and record["k"]:
         threshold = float(np.nan_to_num(u.threshold[unit]))
         shown = [_masked(source, x, threshold, px) for x in card.exemplars[: record["k"]]]
         coded = io.BytesIO()
         Image.fromarray(np.concatenate(shown, axis=1)).save(coded, "JPEG", quality=QUALITY)
-        alt = escape(f"Unit {unit}, {told.label}: top images")
+        alt = escape(f"Unit {unit}, {said.label}: top images")
         src = base64.b64encode(coded.getvalue()).decode("ascii")
         out += Markup('<br><img alt="{}" src="data:image/jpeg;base64,{}">').format(alt, src)
     return str(out + Markup("</div>"))

@@ -13,6 +13,7 @@ pages of the workspace, of its syntheses and of its attributions are written aga
 
   dissect report my-run
   dissect report my-run --out /media/stick/my-run --data broden1_224
+  dissect report my-run --card layer4:12 > card.html       one unit, to put into a page of your own
 """
 
 
@@ -33,6 +34,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument(
         "--max-report-bytes", type=int, metavar="N", help="bytes of the whole folder; pictures are thinned to fit"
     )
+    parser.add_argument(
+        "--card",
+        metavar="LAYER:UNIT",
+        help="print the card of one unit as HTML that needs no other file, and write nothing",
+    )
     add_workspace(parser)
     parser.set_defaults(handler=run)
 
@@ -41,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
     import reports
     from dissect.publish import publish_beside, publish_run
 
+    if args.card is not None:
+        return _card(args)
     limit = args.max_report_bytes if args.max_report_bytes is not None else reports.DEFAULT_BYTES
     with open_store(args) as store:
         written = publish_run(store, args.run, args.out, args.data, limit)
@@ -54,4 +62,16 @@ def run(args: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     print(written.index)
+    return 0
+
+
+def _card(args: argparse.Namespace) -> int:
+    from dissect.errors import SpecError
+    from dissect.publish import card
+
+    layer, _, unit = args.card.rpartition(":")
+    if not layer or not unit.isascii() or not unit.isdigit():
+        raise SpecError(f"--card {args.card!r} names no unit: expected LAYER:UNIT, such as layer4:12")
+    with open_store(args) as store:
+        print(card(store, args.run, layer, int(unit), args.data).html)
     return 0

@@ -6,6 +6,7 @@ hand. Nothing that differs between two equal runs (times, folders) reaches a pag
 
 from dissect.publish.attribution import publish_attributions
 from dissect.publish.beside import publish_beside
+from dissect.publish.card import Card, card
 from dissect.publish.comparison import compare_page, publish_compare, publish_comparison
 from dissect.publish.curve import publish_curve
 from dissect.publish.facts import honesty, provenance
@@ -17,7 +18,9 @@ from dissect.publish.workspace import publish_workspace
 
 __all__ = [
     "BEST",
+    "Card",
     "DataImages",
+    "card",
     "compare_page",
     "honesty",
     "provenance",
