@@ -470,10 +470,3 @@ def test_nothing_is_left_behind() -> None:
     assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
     assert module.training
     assert not any(part._forward_hooks or part._forward_pre_hooks for part in module.modules())
-
-
-def test_oracle_captum() -> None:
-    captum = pytest.importorskip("captum.attr", reason="captum is not installed")
-    module, x = nets.seeded(nets.Residual()), nets.image(side=12)
-    expected = captum.Occlusion(module).attribute(x, (3, 4, 4), (3, 4, 4), baselines=0.0, target=1)
-    torch.testing.assert_close(occlude(nets.wrap(module), x, class_target(1), 4, 4).map[0].float(), expected[0, 0])

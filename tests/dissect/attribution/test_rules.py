@@ -338,35 +338,6 @@ def test_rows_of_a_batch_do_not_mix() -> None:
         )
 
 
-def test_oracle_zennit_on_modules() -> None:
-    zennit = pytest.importorskip("zennit.composites", reason="zennit is not installed")
-    from zennit.attribution import Gradient
-
-    module, x = nets.seeded(nets.Spelt("module")), nets.image()
-    with Gradient(model=module, composite=zennit.GuidedBackprop()) as attributor:
-        _, expected = attributor(x.clone(), torch.eye(4, dtype=torch.float64)[[2]])
-    torch.testing.assert_close(attribute(nets.wrap(module), x, class_target(2), METHODS["guided"]).values, expected)
-
-
-def test_oracle_captum_on_modules() -> None:
-    captum = pytest.importorskip("captum.attr", reason="captum is not installed")
-
-    class Two(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.r, self.b, self.q = nn.Conv2d(3, 6, 3), nn.ReLU(), nn.Conv2d(6, 5, 3), nn.ReLU()
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.q(self.b(self.r(self.a(x)))).mean((2, 3))
-
-    module, x = nets.seeded(Two()), nets.image()
-    for name, theirs in (("guided", captum.GuidedBackprop), ("deconvnet", captum.Deconvolution)):
-        expected = theirs(module).attribute(x.clone().requires_grad_(), target=2)
-        torch.testing.assert_close(
-            attribute(nets.wrap(module), x, class_target(2), METHODS[name]).values, expected.detach()
-        )
-
-
 def test_switch_rule_slot_is_data() -> None:
     method = replace(METHODS["guided"], pool=SWITCHES)
     found = attribute(nets.wrap(nets.seeded(Explicit(3, 2))), nets.image(), unit_target("output", 0), method)
