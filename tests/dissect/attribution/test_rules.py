@@ -11,6 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dissect.attribution.carriers import contributions
+from dissect.attribution.catalogue import MAPS, Slots, find
 from dissect.attribution.gradients import METHODS, Method, attribute
 from dissect.attribution.network import Network
 from dissect.attribution.readouts import total
@@ -291,24 +293,45 @@ def test_nothing_is_left_on_the_model(method: str) -> None:
     assert not torch.overrides._get_current_function_mode_stack()
 
 
-def test_everything_is_restored_when_the_pass_raises() -> None:
-    class Breaks(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner, self.passes = nn.Conv2d(3, 2, 1), 0
+class Breaks(nets.Spelt):
+    """Ends with an error at a later pass: the two passes that probe it go through."""
 
-        def forward(self, x: Tensor) -> Tensor:
-            self.passes += 1
-            if self.passes > 2:  # the two probing passes go through
-                raise ArithmeticError("broken")
-            return F.relu(self.inner(x)).flatten(1)
+    def __init__(self, passes: int) -> None:
+        super().__init__("in-place module")
+        self.left = passes
 
-    module = Breaks().double().train()
+    def forward(self, x: Tensor) -> Tensor:
+        self.left -= 1
+        if self.left < 0:
+            self.two(self.one(x))  # hooks of two layers are on the stack by then
+            raise ArithmeticError("broken")
+        return super().forward(x)
+
+
+@pytest.mark.parametrize("passes", [2, 3])
+@pytest.mark.parametrize("method", [*MAPS, "path", "ablation"])
+def test_everything_is_restored_when_a_pass_raises(method: str, passes: int) -> None:
+    module = nets.seeded(Breaks(passes)).train()
+    module.two.eval()
+    state = {key: value.clone() for key, value in module.state_dict().items()}
+    flags, before = [part.training for part in module.modules()], hooks(module)
+    network, x = nets.wrap(module), nets.image()
+    slots = Slots(steps=3, draws=3, masks=6, patch=4, stride=4, batch=2)
+
+    def twice() -> None:  # some methods need one pass only, so the second call is the broken one
+        for _ in range(2):
+            if method in MAPS:
+                find(method, slots)(network, x, class_target(0))
+            else:
+                contributions(network, x, class_target(0), "one", method)
+
     with pytest.raises(ArithmeticError):
-        attribute(nets.wrap(module), nets.image(side=4), class_target(0), METHODS["guided"])
-    assert hooks(module) == [0, 0]
-    assert module.training
+        twice()
+    assert hooks(module) == before
+    assert [part.training for part in module.modules()] == flags
+    assert all(torch.equal(value, state[key]) for key, value in module.state_dict().items())
     assert not torch.overrides._get_current_function_mode_stack()
+    assert torch.is_grad_enabled()
 
 
 def test_memory_stays_flat_over_many_calls() -> None:
