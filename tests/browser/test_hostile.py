@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import reports
 from reports.pages import (
@@ -25,6 +26,7 @@ from reports.pages import (
     RunPage,
     Score,
     Sighting,
+    Synthesis,
     UnitCard,
     UnitColumns,
     WorkspaceConcept,
@@ -98,13 +100,24 @@ def hostile() -> RunPage:
     i, a = np.full(n, 400), np.full(n, 900)
     g = np.array([c.area for c in concepts])
     none = np.zeros(n, bool)
-    units = UnitColumns(np.arange(1, n + 1), i, a, i / (a + g - i), np.ones(n), none, none, none.astype(int))
+    iou = i / (a + g - i)
+    trust = {"low": 0 * iou, "high": iou + 0.1, "null": 0 * iou, "p": iou, "q": iou, "stability": iou}
+    units = UnitColumns(np.arange(1, n + 1), i, a, iou, np.ones(n), none, none, none.astype(int), **trust)
+    grey = io.BytesIO()
+    Image.new("RGB", (8, 8), (99, 99, 99)).save(grey, "PNG")
     maps = np.eye(7, dtype=np.float32) * 3
 
     def cards(first: int, stop: int) -> list[UnitCard]:
         scores = [(Score(u + 1, 400, 900), Score((u + 7) % n + 1, 30, 900)) for u in range(first, stop)]
         return [
-            UnitCard(u, s, s, (Exemplar(u, PAYLOADS[u], 3.0, 0, 0, maps),)) for u, s in zip(range(first, stop), scores)
+            UnitCard(
+                u,
+                s,
+                s,
+                (Exemplar(u, PAYLOADS[u], 3.0, 0, 0, maps),),
+                made=(Synthesis(PAYLOADS[u], PAYLOADS[-1 - u], grey.getvalue),),
+            )
+            for u, s in zip(range(first, stop), scores)
         ]
 
     layer = LayerPage(ALL, 0, (7, 7), units, cards, "h", 100, 1, n)
@@ -175,6 +188,14 @@ def test_layer_page_list_unit_view_and_exports(visit: Any, folder: Path) -> None
     )
     assert shown
     assert all(name == PAYLOADS[unit] for unit, name in shown)
+    ties = page.evaluate(
+        "[...document.querySelectorAll('#rows .row')].filter(r => r.querySelector('.strip')).map(r => "
+        "[+r.querySelector('a').dataset.unit, r.children[1].textContent, r.querySelector('img.made').alt])"
+    )
+    assert ties
+    for unit, told, alt in ties:
+        assert told == f"{PAYLOADS[-1 - unit]}, near tie with {PAYLOADS[(unit + 7) % 500]}"
+        assert alt == PAYLOADS[unit]
     titles = page.evaluate(
         "[...document.querySelectorAll('#bars a')].map(a => [+a.dataset.s, a.querySelector('title').textContent])"
     )
@@ -186,6 +207,8 @@ def test_layer_page_list_unit_view_and_exports(visit: Any, folder: Path) -> None
         assert page.evaluate("document.getElementById('unit-title').textContent") == PAYLOADS[unit]
         assert page.evaluate("document.querySelector('#unit .where').textContent") == PAYLOADS[unit]
         assert page.evaluate("document.querySelector('#unit tbody th').textContent") == PAYLOADS[unit]
+        made = "document.querySelector('#unit figure.made figcaption').textContent"
+        assert page.evaluate(made) == PAYLOADS[unit] + PAYLOADS[-1 - unit]
     page.keyboard.press("Escape")
     saved = {}
     for kind in ("csv", "json", "svg"):
@@ -208,13 +231,16 @@ def test_pages_without_script(visit: Any, folder: Path, script: bool) -> None:
     seen = visit(folder, script=script)
     base = next((folder / "run/layers").iterdir()).name
     names: list[str] = []
+    made: list[str] = []
     for number in range(3):
         page = seen.go(f"run/layers/{base}/plain-{number}.html")
         if script:
             names += texts(page, "article h2")
+            made += page.evaluate("[...document.querySelectorAll('article img[src^=made]')].map(e => e.alt)")
     page = seen.go(f"run/layers/{base}/labels.html")
     if script:
         assert names == [squeezed(f"{k} {p}") for k, p in enumerate(PAYLOADS)]
+        assert [squeezed(m) for m in made] == [squeezed(p) for p in PAYLOADS]
         assert set(texts(page, "tbody th")) == {squeezed(p) for p in PAYLOADS}
     for number in range(1, 501, 50):
         page = seen.go(f"run/concepts/{number}.html")
