@@ -24,6 +24,7 @@ import broden
 from dissect import conventions
 from dissect.counting import count
 from dissect.errors import SpecError
+from dissect.estimate import Estimate, estimate
 from dissect.finished import load_pass, save_pass
 from dissect.forward import Forward
 from dissect.labels import LabelTotals
@@ -36,7 +37,10 @@ from dissect.setting import Setting
 from dissect.shelf import Shelf
 from dissect.work import Work
 
-__all__ = ["LayerResult", "Loose", "Method", "Resources", "Result", "Timings", "dissect", "finish", "measure"]
+__all__ = [
+    "Estimate", "LayerResult", "Loose", "Method", "Resources", "Result", "Timings", "dissect", "finish", "foretell",
+    "measure",
+]  # fmt: skip
 
 Announce = Callable[[str], None]
 
@@ -61,6 +65,7 @@ def dissect(
     would be found. Raises SpecError (layer, data), SpaceError (memory, disk).
     """
     with _setting(module, data, method, resources, announce, own, thresholds) as setting:
+        announce(estimate(setting).sentence())
 
         def work(number: int) -> list[Work]:
             parts = setting.plan.passes[number]
@@ -69,6 +74,12 @@ def dissect(
             return begun
 
         return _result(setting, work)
+
+
+def foretell(module: nn.Module, data: broden.Dataset, method: Method, resources: Resources) -> Estimate:
+    """What `dissect` would take, from the first batch. Raises as `dissect` does before its work."""
+    with _setting(module, data, method, resources, _silent, False, None) as setting:
+        return estimate(setting)
 
 
 def measure(

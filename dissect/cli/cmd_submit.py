@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     if args.dry_run:
         for item in planned:
             print(item.sentence())
+            print(f"  {item.estimate(workspace).sentence()}")
             for field in dataclasses.fields(item.prepared.request):
                 value = getattr(item.prepared.request, field.name)
                 if value is not None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from broden import BrodenError
+from dissect import pipeline
 from dissect.errors import SpecError
 from dissect.preparing import Prepared, prepare
 from dissect.process import code_version
@@ -27,6 +28,11 @@ class Planned:
     @property
     def images(self) -> int:
         return len(self.prepared.data)
+
+    def estimate(self, workspace: Workspace) -> pipeline.Estimate:
+        """What it will take on this machine in one process."""
+        prepared = self.prepared
+        return pipeline.foretell(prepared.model.module, prepared.data, prepared.method, prepared.resources(workspace))
 
     def sentence(self) -> str:
         """One line for people."""

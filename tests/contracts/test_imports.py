@@ -30,7 +30,7 @@ RANKS = (
     ("setting",),
     ("work",),
     ("null",),
-    ("measuring", "counting", "finished"),
+    ("measuring", "counting", "finished", "estimate"),
     ("partial",),
     ("pipeline", "store", "workspace", "attribution", "inversion"),
     ("comparison",),

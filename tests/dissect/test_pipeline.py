@@ -323,6 +323,20 @@ def test_several_passes_give_the_same_bits(tiny: TinySet, tmp_path: Path, quiet:
     assert_same(quiet, result)
 
 
+def test_time_and_disk_are_foretold(tiny: TinySet, tmp_path: Path) -> None:
+    data, folder = broden.open(tiny.folder), tmp_path / "work"
+    method = Method(("first", "second"), quantile=0.05, batch_size=5, exemplars=3)
+    roomy = pipeline.foretell(Net(), data, method, Resources(folder, memory=1 << 30))
+    assert roomy.seconds > 0
+    assert roomy.temporary_bytes == 0
+    counts = 8 * 21 * len(data.labels)
+    assert counts < roomy.kept_bytes < 100 * counts
+    tight = pipeline.foretell(Net(), data, method, Resources(folder, memory=40_000))
+    assert tight.temporary_bytes >= counts
+    assert tight.seconds > 0
+    assert not folder.exists()
+
+
 class _Interrupted(Exception):
     pass
 
