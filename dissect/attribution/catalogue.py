@@ -13,6 +13,7 @@ from dissect.attribution.occlusion.occlude import occlude, occlude_approximately
 from dissect.attribution.readouts import READOUTS
 from dissect.attribution.rise import rise
 from dissect.attribution.targets import Target
+from dissect.attribution.watching import Watch, nobody
 from dissect.errors import SpecError
 from dissect.suggest import suggestion
 
@@ -44,21 +45,22 @@ class Slots:
     seed: int = 0
 
 
-def find(name: str, slots: Slots | None = None) -> Answerer:
+def find(name: str, slots: Slots | None = None, watch: Watch = nobody) -> Answerer:
     """The method `name` with its slots filled. Raises SpecError for an unknown one."""
     s = slots or Slots()
     if name not in MAPS:
         raise SpecError(f"method {name!r} is unknown{suggestion(name, MAPS)}")
     if name == "occlusion":
         hiding: dict[str, Any] = {
-            "patch": s.patch, "stride": s.stride, "occluder": s.occluder, "value": s.value, "batch": s.batch
+            "patch": s.patch, "stride": s.stride, "occluder": s.occluder, "value": s.value, "batch": s.batch,
+            "watch": watch,
         }  # fmt: skip
         if s.approximate is not None:
             cap = s.approximate
             return lambda n, x, t: occlude_approximately(n, x, t, cap=cap, seed=s.seed, **hiding)
         return lambda n, x, t: occlude(n, x, t, engine=s.engine, **hiding)
     if name == "rise":
-        return lambda n, x, t: rise(n, x, t, masks=s.masks, seed=s.seed, batch=s.batch)
+        return lambda n, x, t: rise(n, x, t, masks=s.masks, seed=s.seed, batch=s.batch, watch=watch)
     if name == "grad-cam":
         return lambda n, x, t: cam.grad_cam(n, x, t, s.layer, s.signed)
     method = METHODS["guided" if name == "guided-grad-cam" else name]
@@ -71,7 +73,7 @@ def find(name: str, slots: Slots | None = None) -> Answerer:
         method = replace(method, readout=READOUTS[s.readout])
     if name == "guided-grad-cam":
         return lambda n, x, t: cam.guided_grad_cam(n, x, t, s.layer, method)
-    return lambda n, x, t: gradients.attribute(n, x, t, method)
+    return lambda n, x, t: gradients.attribute(n, x, t, method, watch=watch)
 
 
 def mapper(name: str, slots: Slots | None = None) -> Mapper:

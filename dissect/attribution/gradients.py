@@ -28,6 +28,7 @@ from dissect.attribution.rules import (
     epsilon_rule,
 )
 from dissect.attribution.targets import Target
+from dissect.attribution.watching import Watch, nobody
 from dissect.attribution.witness import verify
 from dissect.errors import SpecError
 from dissect.suggest import suggestion
@@ -123,11 +124,17 @@ def smoothgrad(draws: int, spread: float = 0.15, seed: int = 0, base: Method | N
 
 
 def attribute(
-    network: Network, x: Tensor, target: Target, method: Method | str = "gradient", baseline: Tensor | None = None
+    network: Network,
+    x: Tensor,
+    target: Target,
+    method: Method | str = "gradient",
+    baseline: Tensor | None = None,
+    watch: Watch = nobody,
 ) -> Attribution:
     """Attribution of the target's score to the image x [N, C, h, w] (as the network takes it).
 
-    baseline: where a way begins, [C, h, w] or [N, C, h, w]; zero, which is the mean colour, unless given.
+    baseline: where a way begins, [C, h, w] or [N, C, h, w]; zero, which is the mean colour, unless given. watch: told
+    the passes that are done.
     Raises SpecError for an unknown method, a wrong target, input without a gradient, an undefined activation, or a
     rule that would replace nothing.
     """
@@ -137,11 +144,12 @@ def attribute(
     target.check(network, x)
     gradient = torch.zeros_like(x)
     audit: Audit | None = None
-    number = 0
+    number, total = 0, int(method.settings.get("steps", method.settings.get("draws", 1)))
     for point in method.points(x, start):
         step, step_audit, score = _gradient(network, point, target, method)
         gradient += step
         audit, number = audit or step_audit, number + 1
+        watch(number, total)
     gradient /= number
     if number > 1:
         score = scores(network, x, target)

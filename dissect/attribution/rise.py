@@ -7,6 +7,7 @@ from torch.nn import functional as F
 from dissect.attribution.gradients import Attribution, scores
 from dissect.attribution.network import Network
 from dissect.attribution.targets import Target
+from dissect.attribution.watching import Watch, nobody
 from dissect.errors import SpecError
 
 
@@ -32,11 +33,12 @@ def rise(
     keep: float = 0.5,
     seed: int = 0,
     batch: int = 32,
+    watch: Watch = nobody,
 ) -> Attribution:
     """values [N, 1, H, W] = sum of score x mask / (masks x keep), equation 6 of the paper; hidden pixels show the mean
     colour. extra["standard_error"] [N, H, W] says how far `masks` draws can be trusted.
 
-    The masks depend on the seed alone, not on the batch or the image.
+    The masks depend on the seed alone, not on the batch or the image. watch: told the masks that are done.
     """
     if not 0 < keep < 1 or masks < 1 or cells < 1:
         raise SpecError(
@@ -55,6 +57,7 @@ def rise(
             values = scores(network, x[i] * part.to(x)[:, None], target).to("cpu", torch.float64)
             total[i] += torch.einsum("k,khw->hw", values, part)
             square[i] += torch.einsum("k,khw->hw", values**2, part**2)
+        watch(first + count, masks)
     mean = total / masks
     error = ((square / masks - mean**2).clamp(min=0) / masks).sqrt() / keep
     maps = (mean / keep).to(x.dtype)

@@ -54,7 +54,8 @@ def _map(args: argparse.Namespace, network: "Network", x: "Tensor", target: "Tar
     from dissect.attribution.judge.single import measure
 
     slots = _slots(args)
-    found = catalogue.find(args.method, slots)(network, x, target)
+    with options.progress(args.method, {"occlusion": "windows", "rise": "masks"}.get(args.method, "passes")) as watch:
+        found = catalogue.find(args.method, slots, watch)(network, x, target)
     for note in found.notes:
         print(f"  {note}", file=sys.stderr)
     measures = measure(network, x, target, found.map[0], catalogue.mapper(args.method, slots)) if args.judge else {}
@@ -160,9 +161,11 @@ def _occluders(
     from dissect.attribution import pictures
     from dissect.attribution.occlusion.sensitivity import occluder_sensitivity
 
-    found = occluder_sensitivity(
-        network, x, target, patch=args.patch, stride=args.stride, engine=args.engine, batch=args.batch_size
-    )
+    with options.progress("occlusion", "maps") as watch:
+        found = occluder_sensitivity(
+            network, x, target, watch=watch, patch=args.patch, stride=args.stride, engine=args.engine,
+            batch=args.batch_size,
+        )  # fmt: skip
     maps = [one.map[0].detach().cpu().numpy() for one in found.maps]
     facts = {
         "occluders": list(found.occluders),

@@ -2,7 +2,8 @@
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from dissect.attribution.network import Network
+    from dissect.attribution.watching import Watch
     from dissect.models import Model
 
 
@@ -75,6 +77,25 @@ def read_image(path: Path, size: int | None) -> "np.ndarray":
         return pictures.read_image(path, (size, size) if size else None)
     except Exception as error:  # a decoder meets broken files in ways of its own
         raise SpecError(f"image {path} cannot be read: {error}") from None
+
+
+@contextmanager
+def progress(phase: str, unit: str) -> "Iterator[Watch]":
+    """What an answer tells how far it is, as a line on stderr."""
+    from dissect.progress import Progress
+
+    shown: list[Progress] = []
+
+    def watch(done: int, total: int) -> None:
+        if not shown:
+            shown.append(Progress(phase, total, unit=unit))
+        shown[0].advance(done - shown[0].done)
+
+    try:
+        yield watch
+    finally:
+        for line in shown:
+            line.close()
 
 
 def check_run(args: argparse.Namespace, loaded: "Model") -> str | None:

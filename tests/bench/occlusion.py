@@ -21,7 +21,7 @@ import torchvision
 from torch import Tensor, nn
 
 from dissect.attribution.network import OUTPUT, Network
-from dissect.attribution.occlusion.occlude import masked_images, masked_patches, occluded_outputs, prepare_engine
+from dissect.attribution.occlusion.engine import masked_images, masked_patches, occluded_outputs, prepare_engine
 from dissect.attribution.occlusion.occluders import find_occluder
 from dissect.attribution.occlusion.windows import make_windows
 from dissect.attribution.targets import class_target

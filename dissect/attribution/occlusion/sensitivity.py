@@ -13,6 +13,7 @@ from dissect.attribution.occlusion.occlude import occlude
 from dissect.attribution.occlusion.occluders import OCCLUDERS, Occluder, find_occluder
 from dissect.attribution.ranking import rank_correlation
 from dissect.attribution.targets import Target
+from dissect.attribution.watching import Watch, nobody
 from dissect.errors import SpecError
 
 
@@ -38,14 +39,22 @@ class OccluderSensitivity:
 
 
 def occluder_sensitivity(
-    network: Network, x: Tensor, target: Target, occluders: Sequence[str | Occluder] = tuple(OCCLUDERS), **settings: Any
+    network: Network,
+    x: Tensor,
+    target: Target,
+    occluders: Sequence[str | Occluder] = tuple(OCCLUDERS),
+    watch: Watch = nobody,
+    **settings: Any,
 ) -> OccluderSensitivity:
-    """Occlusion maps of x under each occluder, and how well they agree. settings: those of `occlude`."""
+    """Occlusion maps of x under each occluder, and how well they agree. watch: told the maps that are done. settings:
+    those of `occlude`."""
     if len(occluders) < 2:
         raise SpecError(f"occluder sensitivity compares occluders: expected at least 2, found {len(occluders)}")
     found = [find_occluder(occluder) for occluder in occluders]
-    maps = tuple(occlude(network, x, target, occluder=occluder, **settings) for occluder in found)
-    count = len(found)
+    count, maps = len(found), []
+    for occluder in found:
+        maps.append(occlude(network, x, target, occluder=occluder, **settings))
+        watch(len(maps), count)
     table = torch.eye(count, dtype=torch.float64).repeat(len(x), 1, 1)
     for n in range(len(x)):
         for i in range(count):
@@ -53,4 +62,4 @@ def occluder_sensitivity(
                 value = rank_correlation(maps[i].values[n], maps[j].values[n])
                 table[n, i, j] = table[n, j, i] = value
     agreement = (table.sum((1, 2)) - count) / (count * (count - 1))
-    return OccluderSensitivity(tuple(o.name for o in found), maps, table, agreement)
+    return OccluderSensitivity(tuple(o.name for o in found), tuple(maps), table, agreement)

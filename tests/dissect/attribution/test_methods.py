@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dissect.attribution.cam import default_layer, grad_cam, guided_grad_cam
+from dissect.attribution.catalogue import Slots, find
 from dissect.attribution.gradients import METHODS, attribute, integrated_gradients, scores, smoothgrad
 from dissect.attribution.naming import parse_target
 from dissect.attribution.network import Network
@@ -169,6 +170,19 @@ def test_a_reused_layer_is_read_at_its_last_call() -> None:
     torch.testing.assert_close(
         attribute(network, x, target).values, finite_differences(network, x, target), rtol=1e-6, atol=1e-9
     )
+
+
+@pytest.mark.parametrize(
+    ("method", "total"),
+    [("integrated-gradients", 3), ("smoothgrad", 4), ("rise", 5), ("occlusion", 9), ("gradient", 1)],
+)
+def test_long_answers_tell_how_far_they_are(method: str, total: int) -> None:
+    told: list[tuple[int, int]] = []
+    slots = Slots(steps=3, draws=4, masks=5, patch=4, stride=4, batch=2)
+    find(method, slots, lambda done, of: told.append((done, of)))(spell(), nets.image(), class_target(0))
+    assert {of for _, of in told} == {total}
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (total, total)
 
 
 def test_the_pass_ends_at_the_target() -> None:

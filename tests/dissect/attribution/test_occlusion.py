@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from torchvision.ops import StochasticDepth
 
 from dissect.attribution.network import OUTPUT, Network
-from dissect.attribution.occlusion import occlude as module_under_test
+from dissect.attribution.occlusion.engine import occluded_outputs, prepare_engine
 from dissect.attribution.occlusion.linear import linear
-from dissect.attribution.occlusion.occlude import occlude, occlude_approximately, prepare_engine
+from dissect.attribution.occlusion.occlude import occlude, occlude_approximately
 from dissect.attribution.occlusion.occluders import (
     OCCLUDERS,
     Blur,
@@ -143,7 +143,7 @@ def gap(module: nn.Module, x: Tensor, patch: int, stride: int) -> tuple[float, f
     windows, light = make_windows(side, side, patch, stride), find_occluder("0.75")
     engine = prepare_engine(network, x, OUTPUT, "incremental")
     worst, top, seen = 0.0, 0.0, set()
-    for chosen, out in module_under_test.occluded_outputs(network, x, class_target(0), windows, light, engine, 9):
+    for chosen, out in occluded_outputs(network, x, class_target(0), windows, light, engine, 9):
         images = x.repeat(len(chosen), 1, 1, 1)
         for k, window in enumerate(chosen.tolist()):
             (top_, left), (bottom, right) = windows.low[window].tolist(), windows.high[window].tolist()
