@@ -11,7 +11,7 @@ HEAD = 34  # room for the category caption and the count over the tallest bar
 GAP = 14  # between categories
 SLANT = 4.1  # how far a character of a slanted label reaches left and down
 LONGEST = 17  # characters of a label in the chart; the whole label is in its title and in the table
-MOST = 240  # bars drawn; the table beside the chart has them all
+MOST = 240  # bars drawn, those of most units; the table beside the chart has them all
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,19 @@ def clipped(text: str, length: int = LONGEST) -> str:
     return text if len(text) <= length else text[: length - 1] + "…"
 
 
-def bar_chart(bars: list[Bar], hues: dict[str, int], names: dict[int, str], width: int = WIDTH) -> BarChart:
-    """Bars in the given order, wrapped into rows; at most MOST of them."""
-    drawn = bars[:MOST]
+def tallest(bars: list[Bar], most: int) -> list[Bar]:
+    """So many bars with the most units, then the best IoU, in the order in which they were."""
+    if len(bars) <= most:
+        return bars
+    kept = sorted(range(len(bars)), key=lambda at: (-bars[at].units, -bars[at].best))[:most]
+    return [bars[at] for at in sorted(kept)]
+
+
+def bar_chart(
+    bars: list[Bar], hues: dict[str, int], names: dict[int, str], width: int = WIDTH, most: int = MOST
+) -> BarChart:
+    """Bars in the given order, wrapped into rows; at most `most` of them."""
+    drawn = tallest(bars, most)
     if not drawn:
         return BarChart(width, 0, PITCH[1], 0, (), 0)
     labels = [clipped(names[b.concept.number]) for b in drawn]

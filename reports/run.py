@@ -21,6 +21,9 @@ from .records import Sheets, records
 from .sheets import Crops
 
 CARDS = 120  # units with pictures on a concept page
+FIGURES = 30  # layers up to which the run's page draws the bars of each
+LISTED = 200  # concepts that the run's page lists
+INDEX = 1000  # concepts of one page that lists all of them
 SEGMENTS = 64  # image positions of one segmentation file
 GRID = 56  # side limit of a segmentation in the page
 FILES = 2_048  # files of thumbnails wanted at most; beyond, a sheet holds several units
@@ -80,6 +83,8 @@ def write_run(
                          f"{text.integer(max_bytes)} bytes.")  # fmt: skip
         positions, strips = _harvest(new, run)
         links = _concept_pages(folder, run, sheets, strips)
+        if len(links) > LISTED:
+            _concept_index(folder, run, links)
         if source is not None and not _segments(folder, source, sorted(positions)):
             notes.append(f"Segmentations left out to stay within {text.integer(max_bytes)} bytes.")
         folder.write("index.html", _index(run, links, notes))
@@ -286,12 +291,28 @@ def _index(run: RunPage, links: list[Any], notes: list[str]) -> str:
             "detectors": total, "share": f"{100 * total / layer.count:.1f} %" if layer.count else "n/a",
             "labels": len(bars), "unique_detectors": layer.unique_detectors,
             "best": max((b.best for b in bars), default=0.0) if bars else float(layer.units.iou.max(initial=0.0)),
-            "chart": charts.bar_chart(bars, colours, names), "sentence": sentence(layer, run.cut, bars),
+            "chart": charts.bar_chart(bars, colours, names, most=charts.MOST // len(run.layers)),
+            "sentence": sentence(layer, run.cut, bars),
             "bar_link": _bar_link(base), "firm": firm(layer),
         })  # fmt: skip
     depth = charts.depth_chart([x["name"] for x in rows], series, colours) if len(rows) > 1 else None
-    return page("run.html", run=run, layers=rows, depth=depth, names=names, concepts=links, root="",
+    return page("run.html", run=run, layers=rows, depth=depth, names=names, concepts=_commonest(links),
+                every=len(links), figures=len(rows) <= FIGURES, root="",
                 honesty=[*run.honesty, *notes], lead=_lead(run, rows, links), bibtex=bibtex(run))  # fmt: skip
+
+
+def _commonest(links: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """So many concepts as the run's page lists: those with the most units, in their order."""
+    kept = sorted(range(len(links)), key=lambda at: -links[at]["units"])[:LISTED]
+    return [links[at] for at in sorted(kept)]
+
+
+def _concept_index(folder: Folder, run: RunPage, links: list[dict[str, Any]]) -> None:
+    """All concepts, where the run's page does not list them: pages of INDEX."""
+    for number, first in enumerate(range(0, len(links), INDEX)):
+        names = [(f"page {n + 1}", None if n == number else f"index-{n}.html") for n in range(-(-len(links) // INDEX))]
+        html = page("concepts.html", run=run, concepts=links[first : first + INDEX], pages=names, root="../")
+        folder.write(f"concepts/index-{number}.html", html)
 
 
 def _bar_link(base: str) -> Callable[[order.Bar], str]:

@@ -194,26 +194,27 @@
 
   // ---- the figure; the same layout as in charts.py
   function draw() {
-    const box = $("bars"), width = Math.max(box.clientWidth, 280), some = bars.slice(0, BARS);
+    const tall = new Set([...bars].sort((a, b) => b.units - a.units || b.best - a.best).slice(0, BARS));
+    const box = $("bars"), width = Math.max(box.clientWidth, 280), some = bars.filter((b) => tall.has(b));
     if ($("twin").open) twin();
     if (!some.length) return box.replaceChildren(el("p.quiet", { text: "No unit is above this cut." }));
     const labels = some.map((b) => clip(nameOf(b.s))), totals = {}, kids = [];
     bars.forEach((b) => { const c = C.category[b.s]; totals[c] = (totals[c] || 0) + 1; });
-    const top = Math.max(...some.map((b) => b.units)), foot = 16 + Math.round(4.1 * Math.max(...labels.map((s) => s.length))), tall = 126 + foot;
+    const top = Math.max(...some.map((b) => b.units)), foot = 16 + Math.round(4.1 * Math.max(...labels.map((s) => s.length))), high = 126 + foot;
     const pitch = Math.min(Math.max(Math.floor((width - 60 - 30 * Object.keys(totals).length) / some.length), 15), 24);
     let row = -1, x = width, i = 0, last = null;
     while (i < some.length) {
       const cat = C.category[some[i].s], caption = cat === last ? cat : `${cat} ${totals[cat]}`, wide = Math.round(6.3 * caption.length) + 6;
       const rest = some.slice(i).filter((b) => C.category[b.s] === cat).length * pitch;
       if (x + Math.max(wide, rest < width - 80 ? rest : pitch) > width) { row++; x = Math.max(6, ...labels.slice(i, i + 6).map((s, k) => Math.round(4.1 * s.length - (k + 0.5) * pitch) + 4)); }
-      const begin = x, y = row * tall, h = "h" + meta.hues[cat], links = [];
+      const begin = x, y = row * high, h = "h" + meta.hues[cat], links = [];
       for (; i < some.length && C.category[some[i].s] === cat && x + pitch <= width; i++, x += pitch) links.push(bar(some[i], labels[i], x, y, top, pitch, foot));
       x = Math.max(x, begin + wide);
       kids.push(svg("rect", { class: "band " + h, x: begin - 4, y: y + 2, width: x - begin + 4, height: 126 }), svg("text", { class: "caption " + h, x: begin, y: y + 14, text: caption }), ...links);
       x += 14;
       last = cat;
     }
-    const held = (document.activeElement.dataset || {}).s, height = (row + 1) * tall;
+    const held = (document.activeElement.dataset || {}).s, height = (row + 1) * high;
     box.replaceChildren(svg("svg.bars", { viewBox: `0 0 ${width } ${height}`, width, height, role: "group", "aria-label": "Labels of the detectors" }, kids));
     const again = held && box.querySelector(`[data-s="${held}"]`);
     if (again) again.focus();

@@ -166,11 +166,13 @@ def test_run_page(visit: Any, folder: Path) -> None:
     page = seen.go("run/index.html")
     every = {squeezed(p) for p in PAYLOADS}
     assert texts(page, "h1") == [squeezed(ALL)]
-    assert set(texts(page, ".index a")) == every
+    assert len(set(texts(page, ".index a")) & every) == 200
     assert set(texts(page, "#believe ~ ul li")) == every
     assert texts(page, ".facts th") == texts(page, ".facts td") == [squeezed(p) for p in PAYLOADS]
     rows = texts(page, "#believe ~ details tbody td")
     assert rows[1::3] == rows[2::3] == [squeezed(p) for p in PAYLOADS[:400]]
+    page = seen.go("run/concepts/index-0.html")
+    assert set(texts(page, ".index a")) == every
     assert page.evaluate("window.hit") is None
     seen.clean()
 

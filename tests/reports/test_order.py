@@ -74,12 +74,22 @@ def test_chart_keeps_every_bar_inside_and_apart(counts: list[int], width: int) -
     names = {b.concept.number: b.concept.name for b in bars}
     chart = charts.bar_chart(bars, dict.fromkeys(kinds, 0), names, width)
     drawn = [c for band in chart.bands for c in band.columns]
-    assert [c.bar for c in drawn] == bars[: charts.MOST]
+    assert [c.bar for c in drawn] == charts.tallest(bars, charts.MOST)
     assert chart.left_out == max(len(bars) - charts.MOST, 0)
     assert all(c.x >= 0 and c.x + chart.pitch - 4 <= width and c.y + 126 <= chart.height for c in drawn)
     assert all(b.x - a.x >= chart.pitch or b.y > a.y for a, b in zip(drawn, drawn[1:]))
     assert max(c.height for c in drawn) == charts.RISE
     assert all(abs(c.solid - c.height * c.bar.sure / c.bar.units) <= 0.1 for c in drawn)
+
+
+@given(st.lists(st.tuples(st.integers(1, 5), st.sampled_from([0.1, 0.2])), max_size=40), st.integers(0, 45))
+def test_the_tallest_bars_stay_in_their_order(found: list[tuple[int, float]], most: int) -> None:
+    bars = [order.Bar(Concept(n, "x", "object", 1), units, best, 0) for n, (units, best) in enumerate(found)]
+    kept = charts.tallest(bars, most)
+    assert [b.concept.number for b in kept] == sorted(b.concept.number for b in kept)
+    assert len(kept) == min(most, len(bars))
+    left = [b for b in bars if b not in kept]
+    assert not kept or not left or min((b.units, b.best) for b in kept) >= max((b.units, b.best) for b in left)
 
 
 def test_text() -> None:

@@ -351,3 +351,25 @@ def test_plain_pages_stay_below_a_megabyte_whatever_the_masks(tmp_path: Path) ->
     assert all(len(c) <= 1_000_000 for n, c in files(tmp_path / "r").items() if n.endswith(".html"))
     _, found = data.parse((tmp_path / "r/layers/0-layer4/data/00000.js").read_text())
     assert all(len(e[5]) > 1000 for e in found[0]["e"])
+
+
+def test_pages_stay_small_with_many_layers_and_labels(tmp_path: Path) -> None:
+    """Every page below 3,000 nodes; what the run's page leaves out is a link away."""
+    known = synthetic.concepts(1197)
+    kinds = np.arange(1200) % 1197
+    page = synthetic.layer(1200, known=known, exemplars=0)
+    u = dataclasses.replace(page.units, concept=kinds + 1, iou=np.full(1200, 0.1) + kinds / 1e5)
+    layers = [dataclasses.replace(page, units=u, position=k, name=f"l{k}", digest=f"{k}") for k in range(4)]
+    reports.write_run(synthetic.run(*layers, known=known), tmp_path / "few")
+    thin = [dataclasses.replace(synthetic.layer(4, k, f"l{k}", exemplars=0)) for k in range(60)]
+    reports.write_run(synthetic.run(*thin), tmp_path / "many")
+    for path in tmp_path.rglob("*.html"):
+        links = Links()
+        links.feed(path.read_text(encoding="utf-8"))
+        assert links.nodes < 3000, path
+    listed = [set(re.findall(r"concepts/(\d+)\.html", (tmp_path / "few" / name).read_text()))
+              for name in ("index.html", "concepts/index-0.html", "concepts/index-1.html")]  # fmt: skip
+    assert len(listed[0]) >= 200
+    assert {int(n) for n in listed[1] | listed[2]} == set(range(1, 1198))
+    assert len(listed[1]) == 1000
+    assert "1197 concepts have at least one detector" in (tmp_path / "few/index.html").read_text()
