@@ -11,12 +11,14 @@ import numpy as np
 from . import charts, data, images, order, text
 from .environment import hues, page
 from .pages import Concept, LayerPage, RunPage, UnitCard
+from .paging import leaves
 from .records import Record, Sheets, Why, records, why
 from .sheets import Crops
 
 CHUNK = 32  # units of one detail file
 BLOCK = 16_384  # units of one column file
 PLAIN = 200  # units of one plain page
+LABELS = 400  # labels of one page that lists them
 MADE = 4  # synthesised pictures of one unit
 MADE_PX = 224  # their longest side
 VEILS = 600_000  # characters of masks on one plain page, which keep it below a megabyte
@@ -232,7 +234,8 @@ def _write_head(
         page("layer.html", chart=chart, files=files, plain=listed, others=others, firm=firm(layer),
              **shared),
     )  # fmt: skip
-    out.write(f"{base}labels.html", page("labels.html", **shared))
+    for leaf in leaves(bars, LABELS, "labels.html", "labels-{}.html"):
+        out.write(base + leaf.name, page("labels.html", pages=leaf.pages, **shared | {"bars": leaf.items}))
 
 
 @dataclass(frozen=True)

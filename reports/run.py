@@ -17,6 +17,7 @@ from .errors import ReportError
 from .folder import replaced
 from .layer import CHUNK, VEILS, Folder, Purse, believed, firm, folder_of, layer_bars, plain_card, sentence, write_layer
 from .pages import ImageSource, LayerPage, RunPage
+from .paging import leaves
 from .records import Sheets, records
 from .sheets import Crops
 
@@ -309,10 +310,9 @@ def _commonest(links: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _concept_index(folder: Folder, run: RunPage, links: list[dict[str, Any]]) -> None:
     """All concepts, where the run's page does not list them: pages of INDEX."""
-    for number, first in enumerate(range(0, len(links), INDEX)):
-        names = [(f"page {n + 1}", None if n == number else f"index-{n}.html") for n in range(-(-len(links) // INDEX))]
-        html = page("concepts.html", run=run, concepts=links[first : first + INDEX], pages=names, root="../")
-        folder.write(f"concepts/index-{number}.html", html)
+    for leaf in leaves(links, INDEX, "index-0.html", "index-{}.html"):
+        html = page("concepts.html", run=run, concepts=leaf.items, pages=leaf.pages, root="../")
+        folder.write(f"concepts/{leaf.name}", html)
 
 
 def _bar_link(base: str) -> Callable[[order.Bar], str]:
