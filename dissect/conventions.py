@@ -76,6 +76,11 @@ class Convention:
         return upsample.half_pixel(sources, targets)
 
     @property
+    def counts_pixels(self) -> bool:
+        """Whether mask and concept are counted over one and the same set of pixels, each once."""
+        return self.unite and self.area != MASK_TOUCHES
+
+    @property
     def pads(self) -> bool:
         """Whether maps get a ring of zeros before they are upsampled."""
         return self.border == "zero"

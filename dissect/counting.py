@@ -103,4 +103,5 @@ def _finish(
         intersection.cpu().numpy(), counts.area.sum(0).cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
         counts.intersection[:blocks].cpu().numpy(), counts.area[:blocks].cpu().numpy(),
         Histogram.from_table(scan.histogram.cpu().numpy()) if scan.histogram.shape[1] else None, null,
+        item.peaks.value.cpu().numpy(),
     )  # fmt: skip

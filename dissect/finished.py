@@ -4,6 +4,8 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import broden
 from dissect import checkpoint
 from dissect.errors import SpaceError
@@ -14,7 +16,7 @@ from dissect.setting import Setting
 from dissect.shelf import Shelf
 from dissect.statistics.null import Null
 
-_ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "area", "mask")
+_ARRAYS = ("threshold", "low", "high", "mean", "std", "nonfinite", "area", "mask", "peaks")
 _BLOCKS = ("block_intersection", "block_area")
 
 
@@ -24,6 +26,8 @@ def save_pass(
     """Keep what a pass found, and give it back with its counts out of memory. Where the disk is full, this costs a
     killed run its progress and this run memory, not its result."""
     arrays = {"totals/area": totals.block_area, "totals/images": totals.images}
+    arrays["totals/held"] = np.concatenate(totals.holding)
+    arrays["totals/start"] = np.cumsum([len(held) for held in totals.holding])
     shelved = []
     for i, piece in enumerate(pieces):
         arrays |= {f"{i}/{name}": getattr(piece, name) for name in _ARRAYS + _BLOCKS}
@@ -64,6 +68,7 @@ def load_pass(setting: Setting, shelf: Shelf, number: int) -> tuple[list[LayerRe
         pieces.append(LayerResult(layer, (size[0], size[1]), n, k, exemplars=top, histogram=None, null=null, **own))
     totals = LabelTotals(len(setting.primary), len(state.arrays["totals/area"]))
     totals.block_area, totals.images = state.arrays["totals/area"], state.arrays["totals/images"]
+    totals.holding = np.split(state.arrays["totals/held"], state.arrays["totals/start"][:-1])
     return pieces, totals
 
 

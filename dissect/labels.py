@@ -29,14 +29,16 @@ class LabelBatch:
 
 
 class LabelTotals:
-    """G[c] = pixels of each label over the images used, and how many images hold it. Mergeable.
+    """G[c] = pixels of each label over the images used, and which images hold it. Mergeable.
 
-    block_area [B, L] int64 by block of images, images [L] int64; L = largest label number + 1.
+    block_area [B, L] int64 by block of images, images [L] int64; L = largest label number + 1. holding: the labels that
+    each image holds but 0, ascending int32, in the order of the images; none for those set aside.
     """
 
     def __init__(self, labels: int, blocks: int = 1) -> None:
         self.block_area = np.zeros((blocks, labels), dtype=np.int64)
         self.images = np.zeros(labels, dtype=np.int64)
+        self.holding: list[np.ndarray] = []
 
     @property
     def area(self) -> np.ndarray:
@@ -46,11 +48,19 @@ class LabelTotals:
     def update(self, seen: np.ndarray, block: int = 0) -> None:
         """seen [L]: pixels of each label in one image."""
         self.block_area[block] += seen
-        self.images += seen > 0
+        held = np.flatnonzero(seen)
+        self.images[held] += 1
+        self.holding.append(held[held > 0].astype(np.int32))
+
+    def skip(self) -> None:
+        """An image that was set aside."""
+        self.holding.append(np.zeros(0, np.int32))
 
     def merge(self, other: "LabelTotals") -> None:
+        """Add the totals of images that follow."""
         self.block_area += other.block_area
         self.images += other.images
+        self.holding += other.holding
 
     def clear(self, label: int) -> None:
         """Forget a label that never counts."""
@@ -59,6 +69,14 @@ class LabelTotals:
     def folded(self, blocks: int) -> np.ndarray:
         """Areas [blocks, L] where block b is added to block b modulo `blocks`, a divisor of B."""
         return self.block_area.reshape(-1, blocks, self.block_area.shape[1]).sum(0)
+
+    def category_images(self, primary: np.ndarray, categories: int) -> np.ndarray:
+        """Images [K] int64 that hold a label of each category."""
+        found = np.zeros(categories, np.int64)
+        for held in self.holding:
+            kinds = np.unique(primary[held])
+            found[kinds[kinds >= 0]] += 1
+        return found
 
 
 def unite(planes: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -98,6 +116,7 @@ class LabelPacker:
         for image in labels:
             if image is None:
                 bits = 0
+                self.totals.skip()
             else:
                 planes, scalars = image.planes, image.scalars
                 if self.unite_planes:

@@ -33,7 +33,7 @@ def measure(setting: Setting, number: int, work: list[Work], batches: Sequence[i
         done += 1
         if time.monotonic() - saved > pause and done < len(batches):
             start = time.monotonic()
-            _try_to_save(setting, number, work, done)
+            _try_to_save(setting, number, work, batches, done)
             saved = time.monotonic()
             # Saving costs at most one part in twenty.
             pause = setting.resources.checkpoint_seconds and max(pause, 20 * (saved - start))
@@ -46,15 +46,15 @@ def _state_file(setting: Setting) -> Path:
     return setting.resources.folder / "state.npz"
 
 
-def _try_to_save(setting: Setting, number: int, work: list[Work], done: int) -> None:
+def _try_to_save(setting: Setting, number: int, work: list[Work], batches: Sequence[int], done: int) -> None:
     """A state that cannot be saved costs a killed run its progress, not this run its result."""
     try:
-        _save(setting, number, work, done)
+        _save(setting, number, work, batches, done)
     except SpaceError as error:
         setting.announce(f"{error}; going on without: a killed run would begin again")
 
 
-def _save(setting: Setting, number: int, work: list[Work], done: int) -> None:
+def _save(setting: Setting, number: int, work: list[Work], batches: Sequence[int], done: int) -> None:
     arrays: dict[str, np.ndarray] = {}
     indices = []
     for i, item in enumerate(work):
@@ -63,6 +63,7 @@ def _save(setting: Setting, number: int, work: list[Work], done: int) -> None:
         indices.append(item.store.index())
         for kind, scan in item.scans():
             arrays |= {f"{i}/{kind}/{name}": value for name, value in scan.state().items()}
+        arrays[f"{i}/peaks"] = item.peaks.cut([setting.span(batch) for batch in batches[:done]])
     faults = [list(fault) for fault in setting.faults.values()]
     meta = {"pass": number, "done": done, "stores": indices, "faults": faults}
     checkpoint.save(_state_file(setting), checkpoint.State(meta, arrays))
@@ -82,5 +83,6 @@ def _resume(setting: Setting, number: int, work: list[Work], batches: Sequence[i
     for i, item in enumerate(work):
         for kind, scan in item.scans():
             scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.SAVED})
+        item.peaks.take(state.arrays[f"{i}/peaks"], [setting.span(batch) for batch in batches[:done]])
         item.store.restore(meta["stores"][i], batches[:done])
     return done

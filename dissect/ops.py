@@ -31,6 +31,7 @@ _SCHEMAS = {
     "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
     "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
     "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()",
+    "ranking": "(Tensor peaks, Tensor start, Tensor numbers, Tensor primary, Tensor(a!) precision) -> ()",
     "patch_gather": "(Tensor base, Tensor patch, Tensor origin, Tensor start, float fill, Tensor(a!) out) -> ()",
 }
 
@@ -198,6 +199,17 @@ def overlap(
         column_t, threshold, planes, plane_start, scalars, scalar_start, held, primary, area_rule, intersection,
         area, mask,
     )  # fmt: skip
+
+
+def ranking(peaks: Tensor, start: Tensor, numbers: Tensor, primary: Tensor, precision: Tensor) -> None:
+    """Average precision of ranking images by a unit's peaks, into precision [U, L] float64.
+
+    peaks [U, N] float32; image i holds the labels numbers[start[i]:start[i + 1]], each once (start [N + 1] int64,
+    numbers int32); primary [L] int16 category of each label or -1. A label competes among the images that hold a
+    label of its category; equal peaks are one step of the ranking. NaN where no image holds the label,
+    or where it has no category. On the CPU alone: it is asked once a run.
+    """
+    torch.ops.dissect.ranking(peaks, start, numbers, primary, precision)
 
 
 def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fill: float, out: Tensor) -> None:

@@ -43,11 +43,15 @@ def blocks_of(shard: tuple[int, int]) -> list[int]:
     return list(range(i, BLOCKS, n))
 
 
+def _batches_of(setting: Setting, shard: tuple[int, int]) -> list[int]:
+    mine = set(blocks_of(shard))
+    return [batch for batch in setting.batches if batch % BLOCKS in mine]
+
+
 def measure_shard(setting: Setting, shard: tuple[int, int], whole: bool) -> bytes:
     """Measure one shard; its partial."""
     blocks = blocks_of(shard)
-    mine = set(blocks)
-    batches = [batch for batch in setting.batches if batch % BLOCKS in mine]
+    batches = _batches_of(setting, shard)
     images = sum(len(setting.span(batch)) for batch in batches)
     arrays: dict[str, np.ndarray] = {}
     keeps: list[list[int]] = []
@@ -62,6 +66,7 @@ def measure_shard(setting: Setting, shard: tuple[int, int], whole: bool) -> byte
         for i, item in enumerate(work):
             for kind, scan in item.scans():
                 arrays |= {f"{number}/{i}/{kind}/{name}": value for name, value in scan.cut(blocks).items()}
+            arrays[f"{number}/{i}/peaks"] = item.peaks.cut([setting.span(batch) for batch in batches])
             for batch in batches:
                 chunk = item.store.get(batch)
                 if chunk is not None:
@@ -137,7 +142,10 @@ class Merge:
     def _add(self, state: checkpoint.State, number: int, i: int, item: Work) -> Tensor:
         """Add one partial to one part; the bound [U] under which it let values go."""
         keep = state.meta["keeps"][number][i]
-        blocks = blocks_of(tuple(state.meta["shard"]))
+        shard = tuple(state.meta["shard"])
+        blocks = blocks_of(shard)
+        spans = [self.setting.span(batch) for batch in _batches_of(self.setting, shard)]
+        item.peaks.take(state.arrays[f"{number}/{i}/peaks"], spans)
         bound = torch.empty(0)
         for kind, scan in item.scans():
             values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.SAVED}

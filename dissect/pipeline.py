@@ -196,4 +196,5 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
         setting.forwarded_again,
         setting.disk_bytes,
         setting.forward.step,
+        setting.plan.every,
     )

@@ -11,11 +11,13 @@ from dissect.conventions import Convention
 from dissect.errors import SpaceError
 from dissect.histogram import BINS
 from dissect.overlap import OverlapCounts
+from dissect.peaks import bytes_of, stride
 from dissect.progress import size
 from dissect.scan import BLOCKS, LayerScan
 from dissect.thresholds import tail_length
 
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
+PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
@@ -41,7 +43,8 @@ class Part:
 @dataclass(frozen=True)
 class Plan:
     """Passes over the images, each a tuple of parts, and the byte budgets of what is kept meanwhile. blocks: groups of
-    images that are counted apart (1: no intervals); bins: of the activation histograms (0: none)."""
+    images that are counted apart (1: no intervals); bins: of the activation histograms (0: none); every: the images
+    whose peaks are kept, every so-many-th."""
 
     passes: tuple[tuple[Part, ...], ...]
     scan_bytes: int
@@ -50,6 +53,8 @@ class Plan:
     label_bytes: int
     blocks: int
     bins: int
+    peak_bytes: int
+    every: int
 
     def sentence(self) -> str:
         """One line for people."""
@@ -57,7 +62,7 @@ class Plan:
         return (
             f"{count} pass{'es' if count > 1 else ''} over the images; memory: tails {size(self.scan_bytes)}, then "
             f"counts {size(self.count_bytes)} in {self.blocks} block{'s' if self.blocks > 1 else ''}, candidates up to "
-            f"{size(self.candidate_bytes)}, labels up to {size(self.label_bytes)}"
+            f"{size(self.candidate_bytes)}, labels up to {size(self.label_bytes)}, peaks {size(self.peak_bytes)}"
         )
 
 
@@ -110,8 +115,11 @@ def make_plan(
     blocks = _blocks((room - drawings) // widest) if len(passes) == 1 else 1
     labels = memory // LABEL_SHARE
     counting = blocks * widest + drawings
-    spare = memory - labels - max(peak, counting)
-    return Plan(tuple(tuple(parts) for parts in passes), peak, counting, spare, labels, blocks, bins)
+    total = sum(shape[2] for shape in shapes.values())
+    every = stride(images, total, memory // PEAK_SHARE)
+    peaks = bytes_of(images, total, every)
+    spare = memory - labels - peaks - max(peak, counting)
+    return Plan(tuple(tuple(parts) for parts in passes), peak, counting, spare, labels, blocks, bins, peaks, every)
 
 
 def _blocks(affordable: int) -> int:

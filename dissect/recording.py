@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 import broden
-from dissect import conventions, ops, pipeline, scores, statistics
+from dissect import conventions, measures, ops, pipeline, scores, statistics
+from dissect.peaks import average_precision
 from dissect.preparing import Prepared
 from dissect.process import code_version, peak_rss
 from dissect.store import Store
@@ -30,6 +31,7 @@ def record(store: Store, prepared: Prepared, result: pipeline.Result, start: flo
     data, workspace, run_id = prepared.data, store.workspace, prepared.run_id
     primary = np.array(data.labels.primary)
     cut = conventions.get(prepared.method.convention).cut
+    pixels = _pixels(prepared, result, primary)
     layers = []
     for position, layer in enumerate(result.layers.values()):
         name = workspace.save_counts(run_id, position, layer.intersection)
@@ -38,7 +40,7 @@ def record(store: Store, prepared: Prepared, result: pipeline.Result, start: flo
             edges, counts = workspace.histogram_files(run_id, position)
             workspace.save_array(edges, layer.histogram.edges)
             workspace.save_array(counts, layer.histogram.count)
-        layers.append(_layer_record(layer, result, data, primary, cut, name))
+        layers.append(_layer_record(layer, result, data, primary, pixels, cut, name))
     return store.finish_run(
         run_id,
         layers,
@@ -49,7 +51,10 @@ def record(store: Store, prepared: Prepared, result: pipeline.Result, start: flo
             )
             for label in data.labels.present()
         ],
-        [CategoryRecord(category.index, category.name) for category in data.categories],
+        [
+            CategoryRecord(category.index, category.name, int(pixels[category.index]) if pixels is not None else None)
+            for category in data.categories
+        ],
         [ExcludedRecord(fault.position, fault.file, fault.reason) for fault in result.faults],
         images=result.images,
         excluded_images=len(result.faults),
@@ -64,12 +69,14 @@ def _layer_record(
     result: pipeline.Result,
     data: broden.Dataset,
     primary: np.ndarray,
+    pixels: np.ndarray | None,
     cut: float,
     counts_file: str,
 ) -> LayerRecord:
     counts = scores.Counts(layer.intersection, layer.area, result.totals.area, primary)
     labels = scores.label_units(counts)
     pairs, stable = _trusted(layer, result, primary, scores.score_table(counts))
+    pairs = _measured(layer, result, primary, pixels, pairs)
     top = layer.exemplars
     unit, rank = np.nonzero(top.image >= 0)
     position = top.image[unit, rank]
@@ -122,6 +129,34 @@ def _trusted(
     return replace(pairs, iou_low=low, iou_high=high), stable
 
 
+def _measured(
+    layer: pipeline.LayerResult,
+    result: pipeline.Result,
+    primary: np.ndarray,
+    pixels: np.ndarray | None,
+    pairs: scores.ScoreTable,
+) -> scores.ScoreTable:
+    """The stored pairs with what stands beside IoU."""
+    holding = result.totals.holding[:: result.every]
+    pairs = replace(pairs, ap=average_precision(layer.peaks, holding, primary, pairs.unit, pairs.concept))
+    if pixels is None:
+        return pairs
+    counts = pairs.intersection, pairs.unit_area, pairs.concept_area, pixels[primary[pairs.concept]]
+    return replace(pairs, phi=measures.phi(*counts), iqr=measures.iqr(*counts))
+
+
+def _pixels(prepared: Prepared, result: pipeline.Result, primary: np.ndarray) -> np.ndarray | None:
+    """Pixels [K] over which areas of units count towards each category; None where the convention has no such set."""
+    convention = conventions.get(prepared.method.convention)
+    if not convention.counts_pixels:
+        return None
+    height, width = prepared.data.label_size
+    count = len(prepared.data.categories)
+    every = convention.area == conventions.EVERY_IMAGE
+    images = np.full(count, result.images) if every else result.totals.category_images(primary, count)
+    return images * (height * width)
+
+
 def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:
     import PIL
     import torch
@@ -137,6 +172,7 @@ def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:
         "device_name": torch.cuda.get_device_name() if prepared.request.device.startswith("cuda") else "",
         "threads": torch.get_num_threads(),
         "null": _null_facts(result),
+        "ranked_images": -(-(result.images + len(result.faults)) // result.every),
         "forward_step": result.step,
         "forwarded_again": result.forwarded_again,
         "temporary_disk_bytes": result.disk_bytes,

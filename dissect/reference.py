@@ -230,6 +230,22 @@ def overlap(
         mask[u] += count
 
 
+def ranking(peaks: Tensor, start: Tensor, numbers: Tensor, primary: Tensor, precision: Tensor) -> None:
+    """See `ops.ranking`."""
+    images = peaks.shape[1]
+    holds = torch.zeros(images, len(primary), dtype=torch.bool)
+    holds[torch.arange(images).repeat_interleave(start.diff()), numbers.long()] = True
+    precision.fill_(math.nan)
+    for c in range(len(primary)):
+        if primary[c] < 0 or not holds[:, c].any():
+            continue
+        population = holds[:, primary == primary[c]].any(1)
+        for u in range(len(peaks)):
+            among, found = peaks[u, population], peaks[u, holds[:, c]]
+            at_least = ((int((found >= v).sum()), int((among >= v).sum())) for v in found.sort(descending=True).values)
+            precision[u, c] = sum(mine / all_ for mine, all_ in at_least) / len(found)
+
+
 def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fill: float, out: Tensor) -> None:
     """See `ops.patch_gather`."""
     height, width = base.shape[:2]

@@ -24,6 +24,7 @@ class LayerResult:
     block_intersection [B, U, L] and block_area [B, U, K] int64 are the same counts by block of images and add up to
     them (but for column 0, which holds unlabelled pixels); B = 0 where the memory for them was not there.
     histogram: of all activations, None where there was no memory for it. null: None where none was asked for.
+    peaks [rows, U] float32: largest activation in every so-many-th image (see `peaks`).
     """
 
     layer: str
@@ -44,6 +45,7 @@ class LayerResult:
     block_area: np.ndarray
     histogram: Histogram | None
     null: Null | None
+    peaks: np.ndarray
 
     @property
     def units(self) -> int:
@@ -78,6 +80,7 @@ def join(pieces: Sequence[LayerResult], whole: Callable[[list[np.ndarray]], np.n
     arrays: dict[str, Any] = {name: stack(pieces, name) for name in _PER_UNIT}
     arrays["intersection"] = whole([piece.intersection for piece in pieces])
     arrays |= {name: np.concatenate([getattr(p, name)[:blocks] for p in pieces], axis=1) for name in _PER_BLOCK}
+    arrays["peaks"] = np.concatenate([piece.peaks for piece in pieces], axis=1)
     tops = [piece.exemplars for piece in pieces]
     exemplars = Exemplars(*(stack(tops, f.name) for f in fields(Exemplars)))
     nulls = [piece.null for piece in pieces if piece.null is not None]
@@ -109,7 +112,8 @@ class Timings:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: results by layer, label totals, faults of excluded images, and what it took."""
+    """A finished run: results by layer, label totals, faults of excluded images, and what it took. every: the images
+    whose peaks were kept, every so-many-th."""
 
     layers: dict[str, LayerResult]
     totals: LabelTotals
@@ -119,4 +123,5 @@ class Result:
     forwarded_again: int
     disk_bytes: int
     step: int | None
+    every: int
     notes: list[str] = field(default_factory=list)

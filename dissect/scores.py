@@ -10,6 +10,7 @@ import numpy as np
 
 BEST_CONCEPTS = 20  # of each unit, in the score table
 BEST_UNITS = 200  # of each concept, in the score table
+REALS = frozenset({"iou", "iou_low", "iou_high", "phi", "iqr", "ap"})  # columns of the score table that are float64
 _BLOCK = 8 << 20  # scores worked on at a time
 
 
@@ -68,8 +69,8 @@ class Labels:
 @dataclass(frozen=True)
 class ScoreTable:
     """Columns of equal length, ordered by unit, then rank: the best concepts of each unit and the best units of each
-    concept, pairs that meet somewhere only. rank and concept_rank start at 1. iou_low, iou_high: 95 % interval, NaN
-    where there is none; None before they are known."""
+    concept, pairs that meet somewhere only. rank and concept_rank start at 1. iou_low, iou_high: 95 % interval; phi and
+    iqr as in `measures`, ap as in `peaks`; NaN where there is none, None before they are known."""
 
     unit: np.ndarray
     concept: np.ndarray
@@ -81,6 +82,9 @@ class ScoreTable:
     iou: np.ndarray
     iou_low: np.ndarray | None = None
     iou_high: np.ndarray | None = None
+    phi: np.ndarray | None = None
+    iqr: np.ndarray | None = None
+    ap: np.ndarray | None = None
 
 
 def _unit_blocks(units: int, width: int) -> Iterator[slice]:

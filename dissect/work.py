@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dissect import conventions, reference
 from dissect.candidates import CandidateStore, Chunk, Gatherer
+from dissect.peaks import Peaks
 from dissect.plan import Part
 from dissect.scan import BLOCKS, LayerScan
 from dissect.setting import Setting
@@ -24,6 +25,7 @@ class Work:
     scan: LayerScan
     levels: LayerScan
     store: CandidateStore
+    peaks: Peaks
     given: Tensor | None
     _under_way: tuple[int, Callable[[], Chunk]] | None = None
 
@@ -50,10 +52,11 @@ class Work:
             resources.disk // share,
             resources.folder / f"{number}-{index}",
         )
+        peaks = Peaks(len(setting.data), part.units, setting.plan.every, resources.device)
         given = setting.given.get(part.layer)
         if given is not None:
             given = given[part.first : part.last].to(resources.device)
-        return cls(setting, part, maps, levels, store, given)
+        return cls(setting, part, maps, levels, store, peaks, given)
 
     @property
     def bound(self) -> Tensor:
@@ -76,6 +79,7 @@ class Work:
         first = batch * self.setting.method.batch_size
         block = batch % BLOCKS
         peak = self.scan.update(values.flatten(1, 2), valid, first, block)
+        self.peaks.update(first, peak)
         if self.levels is not self.scan:
             for i in range(len(values)):  # one image at a time: maps of label size are large
                 self.levels.update(self._upsampled(values[i : i + 1]), valid[i : i + 1], first + i, block)

@@ -23,7 +23,7 @@ FORMATS = TEXT_FORMATS + BINARY_FORMATS
 REALS = frozenset(
     {
         "iou", "threshold", "best_iou", "activation", "iou_a", "iou_b", "best_iou_a", "best_iou_b", "iou_low",
-        "iou_high", "stability", "p_value", "q_value", "iou_null",
+        "iou_high", "stability", "p_value", "q_value", "iou_null", "precision", "recall", "f1", "phi", "iqr", "ap",
     }
 )  # fmt: skip
 TEXTS = frozenset(

@@ -53,8 +53,11 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class CategoryRecord:
+    """pixels: of the images in which areas of units count towards the category, None where a run does not tell."""
+
     index: int
     name: str
+    pixels: int | None = None
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ class Catalogue:
         with store.reading() as connection:
             rows = connection.execute(query).cursor.fetchall()
         self.concepts = {row[0]: Listed(*row) for row in rows}
-        self.categories = {category.index: category.name for category in store.categories(run_id)}
+        categories = store.categories(run_id)
+        self.categories = {category.index: category.name for category in categories}
+        self.pixels = {category.index: category.pixels for category in categories}
 
     def names(self, number: int | None) -> tuple[str | None, str | None]:
         """Concept and category of a number; (None, None) for none."""

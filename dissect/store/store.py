@@ -15,7 +15,7 @@ import numpy as np
 from sqlalchemy import Connection, Row, Table, delete, func, insert, select, update
 
 from dissect.errors import DissectError, SpecError
-from dissect.scores import ScoreTable
+from dissect.scores import REALS, ScoreTable
 from dissect.store import bulk, engine, faults, migrate, tables
 from dissect.store.records import (
     ArtifactRecord,
@@ -41,7 +41,7 @@ _UNIT_KINDS: dict[str, Any] = {
     "iou_null": np.float64,
 }  # fmt: skip
 _SCORE_KINDS: dict[str, Any] = {
-    field.name: np.float64 if field.name.startswith("iou") else np.int64 for field in fields(ScoreTable)
+    field.name: np.float64 if field.name in REALS else np.int64 for field in fields(ScoreTable)
 }
 _EXEMPLAR_KINDS: dict[str, Any] = {
     "unit": np.int64, "rank": np.int64, "image_position": np.int64, "image": object, "activation": np.float32,
@@ -223,7 +223,9 @@ class Store:
     def categories(self, run_id: str) -> list[CategoryRecord]:
         """Categories of a run by index."""
         table = tables.categories
-        query = select(table.c.index, table.c.name).where(table.c.run_id == run_id).order_by(table.c.index)
+        query = (
+            select(table.c.index, table.c.name, table.c.pixels).where(table.c.run_id == run_id).order_by(table.c.index)
+        )
         with self.reading() as connection:
             return [CategoryRecord(*row) for row in connection.execute(query)]
 

@@ -99,7 +99,7 @@ layers = _table(
     Index("layers_by_name", "run_id", "name", unique=True),
 )
 
-categories = _table("categories", _run(), _key("index"), _text("name"), rowid=False)
+categories = _table("categories", _run(), _key("index"), _text("name"), _integer("pixels", nullable=True), rowid=False)
 
 concepts = _table(
     "concepts",
@@ -156,6 +156,9 @@ scores = _table(
     _real("iou"),
     _real("iou_low", nullable=True),
     _real("iou_high", nullable=True),
+    _real("phi", nullable=True),
+    _real("iqr", nullable=True),
+    _real("ap", nullable=True),
     CheckConstraint("iou >= 0 AND iou <= 1"),
     Index("scores_by_concept", "layer_id", "concept", "concept_rank", unique=True),
     Index("scores_by_iou", "layer_id", text("iou DESC"), "unit", "rank"),

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import ColumnElement, Select, and_, func, or_, select
 
-from dissect import scores
+from dissect import measures, scores
 from dissect.errors import SpecError
 from dissect.store import tables
 from dissect.store.deadline import deadline
@@ -25,7 +25,7 @@ from dissect.store.store import Store
 COLUMNS = (
     "run", "run_name", "layer", "unit", "concept", "category", "iou", "intersection", "unit_area", "concept_area",
     "threshold", "rank", "dead", "saturated", "nonfinite", "iou_low", "iou_high", "stability", "p_value", "q_value",
-    "iou_null",
+    "iou_null", "precision", "recall", "f1", "phi", "iqr", "ap",
 )  # fmt: skip
 CHUNK = 5_000
 _FEW = 8  # concepts that are worth going through the index by concept
@@ -119,13 +119,14 @@ class UnitRows:
                     if left := chunk - len(found):
                         found += connection.execute(self._select(scoped, query, left)).cursor.fetchall()
             for row in found:
-                unit, number, iou, meeting, unit_area, concept_area, threshold, rank, dead, saturated, bad, *trust = row
+                unit, number, iou, meeting, unit_area, concept_area, threshold, rank, dead, saturated, bad, *more = row
                 concept, category = scoped.catalogue.names(number)
                 yield (
                     (-iou, unit, scoped.order, rank),
                     (
                         scoped.run.id, scoped.run.name, scoped.layer.name, unit, concept, category, iou, meeting,
-                        unit_area, concept_area, threshold, rank, dead, saturated, int(bad > 0), *trust,
+                        unit_area, concept_area, threshold, rank, dead, saturated, int(bad > 0), *more[:-3],
+                        *_ratios(meeting, unit_area, concept_area), *more[-3:],
                     ),
                 )  # fmt: skip
             if len(found) < chunk:
@@ -168,13 +169,13 @@ class UnitRows:
             query = select(
                 found.unit, found.label, found.iou, *integers, found.threshold, 1, found.dead, found.saturated,
                 found.nonfinite, pairs.iou_low, pairs.iou_high, found.stability, found.p_value, found.q_value,
-                found.iou_null,
+                found.iou_null, pairs.phi, pairs.iqr, pairs.ap,
             ).select_from(found.unit.table.outerjoin(tables.scores, label))  # fmt: skip
             return query.order_by(found.iou.desc(), found.unit)
         query = select(
             found.unit, found.concept, found.iou, found.intersection, found.unit_area, found.concept_area,
             units.threshold, found.rank, units.dead, units.saturated, units.nonfinite, found.iou_low, found.iou_high,
-            units.stability, units.p_value, units.q_value, units.iou_null,
+            units.stability, units.p_value, units.q_value, units.iou_null, found.phi, found.iqr, found.ap,
         )  # fmt: skip
         owner = and_(units.layer_id == found.layer_id, units.unit == found.unit)
         query = query.select_from(found.unit.table.outerjoin(tables.units, owner))
@@ -227,11 +228,12 @@ class UnitRows:
 
     def _pairs(self, scoped: ScopedLayer) -> Iterator[tuple[tuple[Any, ...], Row]]:
         wanted, layer = self.filter, scoped.layer
-        interval = _Intervals(self.store.scores(layer))
+        stored = _Stored(self.store.scores(layer))
         table, areas, meeting = self.store.units(layer), self.store.unit_areas(layer), self.store.counts(layer)
         numbers = np.array(sorted(scoped.catalogue.concepts), np.int64)
         concept_area = np.array([scoped.catalogue.concepts[number].area for number in numbers.tolist()], np.int64)
         category = np.array([scoped.catalogue.concepts[number].category for number in numbers.tolist()], np.int64)
+        pixels = np.array([scoped.catalogue.pixels[k] or np.nan for k in category.tolist()])
         at = (
             np.flatnonzero(np.isin(numbers, list(scoped.numbers)))
             if scoped.numbers is not None
@@ -248,6 +250,8 @@ class UnitRows:
             common, area = meeting[block][:, numbers], areas[block][:, category]
             iou = scores.iou(common, area, concept_area)
             rank = _ranks(iou, at, category)
+            cells = common[:, at], area[:, at], concept_area[at], pixels[at]
+            phi, iqr = measures.phi(*cells), measures.iqr(*cells)
             keep = (iou[:, at] >= low) & (iou[:, at] <= high)
             if wanted.detectors:
                 keep &= iou[:, at] > layer.cut
@@ -256,14 +260,17 @@ class UnitRows:
             for row, column in zip(*keep.nonzero()):
                 unit, place = int(block[row]), at[column]
                 value, names = float(iou[row, place]), scoped.catalogue.names(int(numbers[place]))
+                integers = int(common[row, place]), int(area[row, place]), int(concept_area[place])
                 yield (
                     (-value, unit, scoped.order, int(rank[row, column])),
                     (
-                        scoped.run.id, scoped.run.name, layer.name, unit, *names, value, int(common[row, place]),
-                        int(area[row, place]), int(concept_area[place]), _finite(table.threshold[unit]),
+                        scoped.run.id, scoped.run.name, layer.name, unit, *names, value, *integers,
+                        _finite(table.threshold[unit]),
                         int(rank[row, column]), int(table.dead[unit]), int(table.saturated[unit]),
-                        int(table.nonfinite[unit] > 0), *interval.of(unit, int(numbers[place])),
-                        *_trust(table, unit),
+                        int(table.nonfinite[unit] > 0), *stored.interval(unit, int(numbers[place])),
+                        *_trust(table, unit), *_ratios(*integers),
+                        _finite(phi[row, column]), _finite(iqr[row, column]),
+                        *stored.precision(unit, int(numbers[place])),
                     ),
                 )  # fmt: skip
 
@@ -310,26 +317,40 @@ def _in_state(table: UnitTable, state: str | None) -> np.ndarray:
     return ~(table.dead | table.saturated | bad) if state == "sound" else odd[state]
 
 
-class _Intervals:
-    """Intervals of stored pairs by unit and concept."""
+class _Stored:
+    """What only stored pairs have, by unit and concept."""
 
     def __init__(self, pairs: scores.ScoreTable) -> None:
         self._pairs = pairs
         order = np.lexsort((pairs.concept, pairs.unit))
         self._order, self._unit, self._concept = order, pairs.unit[order], pairs.concept[order]
 
-    def of(self, unit: int, concept: int) -> list[float | None]:
+    def interval(self, unit: int, concept: int) -> list[float | None]:
+        return self._of(unit, concept, self._pairs.iou_low, self._pairs.iou_high)
+
+    def precision(self, unit: int, concept: int) -> list[float | None]:
+        return self._of(unit, concept, self._pairs.ap)
+
+    def _of(self, unit: int, concept: int, *columns: np.ndarray | None) -> list[float | None]:
         first, last = np.searchsorted(self._unit, [unit, unit + 1])
         at = first + np.searchsorted(self._concept[first:last], concept)
         if at >= last or self._concept[at] != concept:
-            return [None, None]
-        bounds = (self._pairs.iou_low, self._pairs.iou_high)
-        return [None if column is None else _finite(column[self._order[at]]) for column in bounds]
+            return [None] * len(columns)
+        return [None if column is None else _finite(column[self._order[at]]) for column in columns]
 
 
 def _trust(table: UnitTable, unit: int) -> list[float | None]:
     columns = (table.stability, table.p_value, table.q_value, table.iou_null)
     return [None if column is None else _finite(column[unit]) for column in columns]
+
+
+def _ratios(meeting: int, unit_area: int, concept_area: int) -> tuple[float, float, float]:
+    """Precision, recall and F1 of a pair, as the views have them."""
+    return (
+        meeting / unit_area if unit_area else 0.0,
+        meeting / concept_area if concept_area else 0.0,
+        2 * meeting / (unit_area + concept_area) if unit_area + concept_area else 0.0,
+    )
 
 
 def _finite(value: np.floating[Any]) -> float | None:

@@ -162,6 +162,7 @@ def quiet(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> pipeline.R
 def assert_same(left: pipeline.Result, right: pipeline.Result) -> None:
     assert left.images == right.images
     assert np.array_equal(left.totals.area, right.totals.area)
+    assert [held.tolist() for held in left.totals.holding] == [held.tolist() for held in right.totals.holding]
     for name, layer in left.layers.items():
         for field in dataclasses.fields(layer):
             ours, theirs = getattr(layer, field.name), getattr(right.layers[name], field.name)
@@ -310,6 +311,22 @@ def test_blocks_add_up(quiet: pipeline.Result) -> None:
     assert np.array_equal(quiet.totals.block_area.sum(0), quiet.totals.area)
 
 
+def test_peaks_and_what_images_hold(tiny: TinySet, quiet: pipeline.Result) -> None:
+    assert quiet.every == 1
+    for name, layer in quiet.layers.items():
+        maps = activations(tiny, Net(), name)
+        assert np.allclose(layer.peaks, maps.max((2, 3)), rtol=1e-4, atol=1e-5)
+    for i, held in enumerate(quiet.totals.holding):
+        assert held.tolist() == np.flatnonzero(tiny.holds(i).any((1, 2))).tolist()
+
+
+def test_peaks_of_a_sample_where_all_do_not_fit(tiny: TinySet, tmp_path: Path, quiet: pipeline.Result) -> None:
+    result = run(tiny, Net(), tmp_path, ("first", "second"), {"memory": 10_000})
+    assert result.every == 3
+    for name, layer in result.layers.items():
+        assert layer.peaks.tobytes() == np.ascontiguousarray(quiet.layers[name].peaks[::3]).tobytes()
+
+
 def _starved(make):  # type: ignore[no-untyped-def]
     return lambda *args: dataclasses.replace(make(*args), candidate_bytes=4000, label_bytes=0)
 
@@ -431,6 +448,8 @@ def test_a_broken_image_is_set_aside_and_nothing_else_changes(tmp_path: Path) ->
     result = run(broken, Net(), tmp_path, ("first", "second"))
     assert [fault.file for fault in result.faults] == ["a/007_object_1.png"]
     assert result.images == 19
+    assert np.isneginf(result.layers["first"].peaks[7]).all()
+    assert not len(result.totals.holding[7])
     maps = np.delete(activations(whole, Net(), "second"), 7, 0)
     whole.planes.pop(7)
     whole.scalars.pop(7)

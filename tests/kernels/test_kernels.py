@@ -245,6 +245,49 @@ def test_without_compiled_kernels_the_reference_answers() -> None:
     assert len(answers) == 1
 
 
+def ranked(function, peaks: torch.Tensor, held: list[list[int]], primary: list[int]) -> torch.Tensor:  # type: ignore[no-untyped-def]
+    start = torch.tensor([0] + [len(one) for one in held]).cumsum(0)
+    numbers = torch.tensor([n for one in held for n in one], dtype=torch.int32)
+    precision = torch.empty(len(peaks), len(primary), dtype=torch.float64)
+    function(peaks, start, numbers, torch.tensor(primary, dtype=torch.int16), precision)
+    return precision
+
+
+@given(
+    st.integers(0, 30),
+    st.integers(0, 4),
+    st.integers(1, 8),
+    st.sampled_from(["normal", "coarse", "relu"]),
+    st.randoms(),
+)
+@settings(max_examples=60, deadline=None)
+def test_ranking_equals_reference(images: int, units: int, labels: int, kind: str, random) -> None:  # type: ignore[no-untyped-def]
+    peaks = cases.maps((images, 1, 1, units), seed=random.randrange(1000), kind=kind)[:, 0].T.contiguous()
+    held = [sorted(random.sample(range(labels), random.randrange(labels + 1))) for _ in range(images)]
+    primary = [random.randrange(-1, 3) for _ in range(labels)]
+    assert same(ranked(ops.ranking, peaks, held, primary), ranked(reference.ranking, peaks, held, primary))
+
+
+def test_ranking_by_hand() -> None:
+    """Images 0 and 2 hold concept 1; image 3 holds nothing of its category; -0 and 0 are one peak."""
+    held = [[1], [2], [1, 2], [3], [2]]
+    peaks = torch.tensor([[4.0, 3, 2, 9, 1], [1, 1, 1, 1, 1], [0.0, 5, -0.0, 5, -1], [-math.inf, 1, 2, 3, 4]])
+    found = ranked(ops.ranking, peaks, held, [-1, 0, 0, 1])
+    assert found[:, 1].tolist() == [(1 + 2 / 3) / 2, 2 / 4, 2 / 3, (1 / 2 + 2 / 4) / 2]
+    assert found[:, 3].tolist() == [1, 1, 1, 1]
+    assert found[:, 0].isnan().all()
+
+
+def test_ranking_refuses_labels_outside_the_table() -> None:
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    with pytest.raises(RuntimeError, match=r"numbers must be labels, 0 to 1, got 2"):
+        ranked(ops.ranking, torch.zeros(1, 1), [[2]], [0, 0])
+    start, table = torch.tensor([0, 2, 1]), torch.zeros(1, dtype=torch.int16)
+    with pytest.raises(RuntimeError, match=r"start \(image \+ 1\) must rise from 0"):
+        ops.ranking(torch.zeros(1, 2), start, torch.zeros(1, dtype=torch.int32), table, torch.empty(1, 1).double())
+
+
 @pytest.mark.parametrize("name", ops.OPS)
 def test_opcheck(name: str) -> None:
     values, threshold = cases.maps((2, 3, 3, 4), seed=1), torch.full((4,), 0.5)
@@ -258,6 +301,10 @@ def test_opcheck(name: str) -> None:
         "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
         "overlap": (
             *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
+        ),
+        "ranking": (
+            torch.randn(3, 2), torch.tensor([0, 1, 3]), torch.tensor([1, 0, 1], dtype=torch.int32),
+            torch.zeros(2, dtype=torch.int16), torch.empty(3, 2, dtype=torch.float64),
         ),
         "patch_gather": (
             torch.randn(5, 4, 3), torch.randn(2, 2, 2, 3), torch.tensor([[0, 1], [3, 2]]),

@@ -78,7 +78,7 @@ def test_round_trips(hostile: Path, kind: str) -> None:
     assert found == expected
 
 
-TRUST = ("iou_low", "iou_high", "stability", "p_value", "q_value", "iou_null")
+TRUST = ("iou_low", "iou_high", "stability", "p_value", "q_value", "iou_null", "phi", "iqr", "ap")
 
 
 def _typed(row: dict[str, str]) -> dict[str, object]:

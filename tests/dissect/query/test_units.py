@@ -23,6 +23,7 @@ from tests.dissect.store import makers
 
 CATEGORIES = list(makers.CATEGORIES)
 INTEGERS = ("iou", "intersection", "unit_area", "concept_area", "rank")
+REALS = ("iou_low", "iou_high", "phi", "iqr", "ap")
 KEYS = (
     "run",
     "layer",
@@ -74,14 +75,16 @@ def pairs(store: Store) -> list[dict]:
             place = {"run": run.id, "run_name": run.name, "layer": layer.name, "order": order}
             for i in range(len(table.unit)):
                 facts = {name: getattr(table, name)[i].item() for name in ("unit", *INTEGERS)}
-                facts |= {name: _known(getattr(table, name)[i]) for name in ("iou_low", "iou_high")}
+                facts |= {name: _known(getattr(table, name)[i]) for name in REALS}
+                meeting, area, size = (facts[name] for name in ("intersection", "unit_area", "concept_area"))
+                facts |= {"precision": meeting / area, "recall": meeting / size, "f1": 2 * meeting / (area + size)}
                 row = place | facts | _names(concepts[table.concept[i].item()]) | _unit(units, facts["unit"])
                 found.append(row | {"stored": True})
                 if facts["rank"] == 1:
                     found.append(row | {"stored": False})
             for unit in np.flatnonzero(units.label == 0).tolist():
                 nothing = dict.fromkeys(INTEGERS, 0) | {"unit": unit, "iou": 0.0, "rank": 1, "stored": False}
-                nothing |= {"iou_low": None, "iou_high": None}
+                nothing |= dict.fromkeys(REALS) | dict.fromkeys(("precision", "recall", "f1"), 0.0)
                 found.append(place | nothing | {"concept": None, "category": None} | _unit(units, unit))
             order += 1
     return found

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from dissect import scores
+from dissect import measures, scores
 from dissect.store import (
     CategoryRecord,
     ConceptRecord,
@@ -19,6 +19,7 @@ from dissect.store import (
 from dissect.workspace import Workspace
 
 CATEGORIES = ("color", "object", "part", "material", "scene", "texture")
+PIXELS = 10_000  # of the images of each category
 
 
 def run_record(run_id: str = "a" * 64, name: str | None = None, **changes: Any) -> RunRecord:
@@ -31,7 +32,7 @@ def run_record(run_id: str = "a" * 64, name: str | None = None, **changes: Any) 
 
 
 def category_records() -> list[CategoryRecord]:
-    return [CategoryRecord(index, name) for index, name in enumerate(CATEGORIES)]
+    return [CategoryRecord(index, name, PIXELS) for index, name in enumerate(CATEGORIES)]
 
 
 def concept_records(count: int, seed: int = 0, names: list[str] | None = None) -> list[ConceptRecord]:
@@ -70,9 +71,11 @@ def layer_record(name: str, counts: scores.Counts, seed: int = 2, exemplars: int
     units = len(counts.area)
     table, labels = scores.score_table(counts), scores.label_units(counts)
     known = generator.random(len(table.unit)) < 0.8
+    cells = table.intersection, table.unit_area, table.concept_area, np.array(PIXELS)
     table = replace(
-        table, iou_low=np.where(known, table.iou * 0.9, np.nan), iou_high=np.where(known, table.iou * 1.1, np.nan)
-    )
+        table, iou_low=np.where(known, table.iou * 0.9, np.nan), iou_high=np.where(known, table.iou * 1.1, np.nan),
+        phi=measures.phi(*cells), iqr=measures.iqr(*cells), ap=np.where(known, table.iou / 4, np.nan),
+    )  # fmt: skip
     stable = np.where(labels.label > 0, generator.random(units), np.nan)
     dead, nonfinite = np.zeros(units, bool), np.zeros(units, np.int64)
     dead[:1] = units > 1

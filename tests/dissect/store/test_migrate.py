@@ -16,11 +16,11 @@ ASSETS = sorted((Path(__file__).parent / "data").glob("schema-*.sql"))
 VIEWS = {
     "v_units": (
         "run run_name layer unit concept category iou intersection unit_area concept_area threshold rank "
-        "dead saturated nonfinite iou_low iou_high stability p_value q_value iou_null"
+        "dead saturated nonfinite iou_low iou_high stability p_value q_value iou_null precision recall f1 phi iqr ap"
     ),
     "v_best_label": (
         "run run_name layer unit concept category iou intersection unit_area concept_area threshold "
-        "iou_low iou_high stability p_value q_value iou_null"
+        "iou_low iou_high stability p_value q_value iou_null precision recall f1 phi iqr ap"
     ),
     "v_concepts": "run run_name layer concept category area images units detectors best_iou best_unit",
 }
