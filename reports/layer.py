@@ -191,7 +191,7 @@ def columns(layer: LayerPage, concepts: dict[int, Concept]) -> dict[str, list[An
     follows = np.where((i > 0) & (union > 0) & (concept >= 0), i / np.maximum(union, 1), 0.0)
     if not np.array_equal(follows, u.iou):
         out["iou"] = data.finites(u.iou)
-    for name in ("low", "high", "null", "p", "q", "stability"):
+    for name in ("low", "high", "null", "p", "q", "stability", "phi", "iqr", "ap"):
         column = getattr(u, name)
         if column is not None:
             out[name] = data.finites(column)
@@ -298,10 +298,12 @@ def told(layer: LayerPage, concepts: dict[int, Concept], unit: int, record: Reco
     """A unit in words."""
     u = layer.units
     interval = (float(u.low[unit]), float(u.high[unit])) if u.low is not None and u.high is not None else None
-    q, stability, null = (None if column is None else float(column[unit]) for column in (u.q, u.stability, u.null))
+    columns = (u.q, u.stability, u.null, u.phi, u.ap)
+    q, stability, null, phi, ap = (None if column is None else float(column[unit]) for column in columns)
     return why(
         record, concepts.get(int(u.concept[unit])), int(u.intersection[unit]), int(u.unit_area[unit]),
         float(u.iou[unit]), float(u.threshold[unit]), flags(layer, unit), concepts, interval, q, stability, null,
+        phi, ap,
     )  # fmt: skip
 
 

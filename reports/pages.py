@@ -109,6 +109,12 @@ class UnitColumns:
     stability: np.ndarray | None = told(
         "how often the label stays the best when images are drawn anew, 0 to 1; None: the run has none", default=None
     )
+    phi: np.ndarray | None = told("correlation of mask and concept over pixels; None: the run has none", default=None)
+    iqr: np.ndarray | None = told("information quality ratio of the two; None: the run has none", default=None)
+    ap: np.ndarray | None = told(
+        "average precision of ranking images by the unit's peak, NaN for rare concepts; None: the run has none",
+        default=None,
+    )
 
 
 @dataclass(frozen=True)

@@ -145,6 +145,19 @@ def ratio(intersection: int, unit_area: int, area: int) -> float:
     return intersection / union if intersection and union else 0.0
 
 
+def beside(intersection: int, unit_area: int, area: int, phi: float | None = None, ap: float | None = None) -> str:
+    """What stands beside the IoU of a pair, in a sentence."""
+    parts = [
+        f"Precision {text.percent(intersection / unit_area if unit_area else 0)}",
+        f"recall {text.percent(intersection / area if area else 0)}",
+    ]
+    if phi is not None and math.isfinite(phi):
+        parts.append(f"correlation over pixels {phi:.3f}")
+    if ap is not None and math.isfinite(ap):
+        parts.append(f"average precision over images {ap:.3f}")
+    return ", ".join(parts) + "."
+
+
 def why(
     record: Record,
     concept: Concept | None,
@@ -158,6 +171,8 @@ def why(
     q: float | None = None,
     stability: float | None = None,
     null: float | None = None,
+    phi: float | None = None,
+    ap: float | None = None,
 ) -> Why:
     """What a plain card says."""
     notes = list(flags)
@@ -176,7 +191,8 @@ def why(
     if null is not None and math.isfinite(null):
         extra += f"{' where' if q is not None else ','} chance gives IoU {text.iou(null)}"
     numbers = (
-        f"{concept.category}, IoU {text.iou(iou)} = {equation(intersection, unit_area, concept.area)}{extra}; {limit}."
+        f"{concept.category}, IoU {text.iou(iou)} = {equation(intersection, unit_area, concept.area)}{extra}; {limit}. "
+        f"{beside(intersection, unit_area, concept.area, phi, ap)}"
     )
     rest = []
     for number, i, a in record["b"][1:6]:

@@ -126,7 +126,7 @@ class LayerTables:
             label, i, a, np.asarray(u.iou, np.float64), np.asarray(u.threshold, np.float64), np.asarray(u.dead, bool),
             np.asarray(u.saturated, bool), np.asarray(u.nonfinite, np.int64), low=of_label(s.iou_low),
             high=of_label(s.iou_high), null=_given(u.iou_null), p=_given(u.p_value), q=_given(u.q_value),
-            stability=_given(u.stability),
+            stability=_given(u.stability), phi=of_label(s.phi), iqr=of_label(s.iqr), ap=of_label(s.ap),
         )  # fmt: skip
 
     def digest(self, seen: str) -> str:

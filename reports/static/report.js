@@ -329,6 +329,7 @@
     if (r.m) parts.push(el("section", {}, [el("h3", { text: "Synthesised for this unit" }), el("div.mades", {}, r.m.map(([src, alt, note, width, height]) => el("figure.made", {}, [el("img", { loading: "lazy", src, alt, width, height }), el("figcaption", { text: alt }, [el("span.quiet", { text: note })])])))]));
     if (s >= 0) parts.push(el("section", {}, [el("h3", { text: "Why this label" }),
       el("p.equation", { text: `IoU = I / (A + G − I) = ${int(i) } / (${int(a)} + ${int(g)} − ${int(i)}) = ${f4(iou[u])}` }), overlap(i, a, g, s),
+      el("p", { text: `Precision ${percent(shares(u)[0])}, recall ${percent(shares(u)[1])}${given("phi", u) ? ", correlation over pixels " + cols.phi[u].toFixed(3) : ""}${given("ap", u) ? ", average precision over images " + cols.ap[u].toFixed(3) : ""}.` }),
       el("p.quiet", { text: `A counts only images with ${C.category[s]} labels. T = ${num(cols.threshold[u])}; ${many(meta.images, "image")}.` })]));
     parts.push(el("div.two", {}, [table("Best concepts", r.b), table("Best of each category", r.c)]), r.h ? histogram(r.h, cols.threshold[u]) : "",
       el("p.links", {}, [el("a", { href: "#unit=" + u, text: "link to this unit" }), " · ", el("a", { href: `plain-${Math.floor(u / 200)}.html#unit-${u}`, text: "plain page" })]));
@@ -437,10 +438,14 @@
     pool.forEach((node, k) => { if (details.has(rows[k])) strip(node.lastChild, rows[k]); });
     if (open >= 0) show(open); else write();
   }
-  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite,iou_low,iou_high,stability,p_value,q_value,iou_null".split(",");
+  const NAMES = "run,run_name,layer,unit,concept,category,iou,intersection,unit_area,concept_area,threshold,rank,dead,saturated,nonfinite,iou_low,iou_high,stability,p_value,q_value,iou_null,precision,recall,f1,phi,iqr,ap".split(",");
+  const shares = (u) => { // precision, recall, F1
+    const i = cols.intersection[u], a = cols.area[u], g = area[u];
+    return [a ? i / a : 0, g ? i / g : 0, a + g ? 2 * i / (a + g) : 0];
+  };
   const listed = () => Array.from(rows, (u) => { // as `dissect query units` gives it
     const s = label[u], f = cols.flags[u], name = meta.run === meta.id ? null : meta.run;
-    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? +(cols.nonfinite[u] > 0) : 0, ...["low", "high", "stability", "p", "q", "null"].map((c) => given(c, u) ? cols[c][u] : null)];
+    return [meta.id, name, meta.layer, u, s < 0 ? null : C.name[s], s < 0 ? null : C.category[s], iou[u], cols.intersection[u], cols.area[u], area[u], cols.threshold[u], 1, f & 1, f >> 1 & 1, cols.nonfinite ? +(cols.nonfinite[u] > 0) : 0, ...["low", "high", "stability", "p", "q", "null"].map((c) => given(c, u) ? cols[c][u] : null), ...shares(u), ...["phi", "iqr", "ap"].map((c) => given(c, u) ? cols[c][u] : null)];
   });
   function csv() {
     const quote = (v) => v === null ? "" : /[",\r\n]/.test(v) ? `"${String(v).replace(/"/g, '""')}"` : v;

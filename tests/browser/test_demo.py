@@ -59,6 +59,12 @@ def test_plain_pages_show_the_rows(workspace: Path, rows: list[dict[str, Any]]) 
         wanted += (
             f", q = {row['q_value']:.4g} where chance gives IoU {row['iou_null']:.4f}; T = {row['threshold']:.4g}."
         )
+        wanted += f" Precision {text.percent(row['precision'])}, recall {text.percent(row['recall'])}"
+        if row["phi"] is not None:
+            wanted += f", correlation over pixels {row['phi']:.3f}"
+        if row["ap"] is not None:
+            wanted += f", average precision over images {row['ap']:.3f}"
+        wanted += "."
         assert cards[str(row["unit"])] == wanted
 
 
@@ -68,6 +74,7 @@ def test_data_files_hold_the_rows(workspace: Path, rows: list[dict[str, Any]]) -
     by_column = {
         "intersection": "intersection", "area": "unit_area", "threshold": "threshold", "low": "iou_low",
         "high": "iou_high", "null": "iou_null", "p": "p_value", "q": "q_value", "stability": "stability",
+        "phi": "phi", "iqr": "iqr", "ap": "ap",
     }  # fmt: skip
     for row in rows:
         assert {n: columns[n][row["unit"]] for n in by_column} == {n: row[name] for n, name in by_column.items()}
