@@ -34,7 +34,7 @@ RANKS = (
     ("measuring", "counting", "finished", "estimate"),
     ("partial",),
     ("pipeline", "store", "workspace", "attribution", "inversion"),
-    ("comparison",),
+    ("comparison", "sanity"),
     ("query", "golden", "publish"),
     ("api",),
     ("request", "outcome"),
