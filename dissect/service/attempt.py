@@ -1,9 +1,8 @@
-"""One attempt at a shard, in a process of its own: what it does to itself, it does to nobody else.
+"""One attempt at a shard, in a process of its own (`children`).
 
-    python -m dissect.service.attempt < {"workspace": …, "db": …, "run": …, "kind": "measure", "shard": [0, 8], …}
-
-kind "measure" leaves a partial, "finish" the rows and pages of the run, "probe" nothing: it forwards the given
-images, to find the one that ends the process. The last line of stdout is JSON. Dies with the worker that began it.
+A task is a plain object: {"workspace": …, "db": …, "run": …, "kind": "measure", "shard": [0, 8], "bad": {…}}. Kind
+"measure" leaves a partial, "finish" the rows and pages of the run; "positions" tells which images the shard holds, and
+"probe" forwards the images it is given, to find the one that ends the process.
 """
 
 import ctypes
@@ -11,6 +10,8 @@ import json
 import os
 import signal
 import sys
+from multiprocessing.connection import Connection
+from multiprocessing.process import parent_process
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +22,35 @@ from dissect.workspace import Workspace
 _DEATH_SIGNAL = 1  # of prctl(2)
 
 
-def main() -> int:
-    """Do as stdin says; returns the exit code of what went wrong."""
+def main(task: dict[str, Any], results: Connection, lines: Connection) -> None:
+    """Do a task: its result goes to `results` as JSON, what is said to `lines`. Exits with the code of what went
+    wrong."""
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
-    task = json.load(sys.stdin)
-    if os.getppid() != task["worker"]:  # it died before the line above
-        return 1
+    worker = parent_process()
+    if worker is None or not worker.is_alive():  # it died before the line above
+        sys.exit(1)
+    os.setsid()  # a Ctrl-C is for the worker, which then says what becomes of the shard
+    os.dup2(lines.fileno(), 1)
+    os.dup2(lines.fileno(), 2)
     try:
-        print(json.dumps(_do(task, Workspace(Path(task["workspace"]), task["db"]))))
+        results.send_bytes(json.dumps(_do(task, Workspace(Path(task["workspace"]), task["db"]))).encode())
     except DissectError as error:
-        print(f"dissect: {error}", file=sys.stderr)
-        return error.exit_code
+        _end(str(error), error.exit_code)
     except BrodenError as error:
-        print(f"dissect: {error}", file=sys.stderr)
-        return 2
+        _end(str(error), 2)
     except MemoryError:
-        print("dissect: out of memory", file=sys.stderr)
-        return 5
-    return 0
+        _end("out of memory", 5)
+
+
+def received(results: Connection) -> dict[str, Any]:
+    """The result of a child that ended well."""
+    found: dict[str, Any] = json.loads(results.recv_bytes())
+    return found
+
+
+def _end(message: str, code: int) -> None:
+    print(f"dissect: {message}", file=sys.stderr)
+    sys.exit(code)
 
 
 def _do(task: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
@@ -48,11 +60,22 @@ def _do(task: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
     if task["kind"] == "finish":
         outcome = shards.merge(workspace, task["run"], _say, bad)
         return {"excluded": outcome.excluded}
+    number, count = task["shard"]
     if task["kind"] == "measure":
-        number, count = task["shard"]
         return {"partial": shards.measure_shard(workspace, task["run"], (number, count), bad, _say).name}
-    _probe(shards.prepared_again(workspace, task["run"], _say), task["positions"])
+    prepared = shards.prepared_again(workspace, task["run"], _say)
+    if task["kind"] == "positions":
+        return {"positions": [p for p in _positions(prepared, (number, count)) if p not in bad]}
+    _probe(prepared, task["positions"])
     return {}
+
+
+def _positions(prepared: Any, shard: tuple[int, int]) -> list[int]:
+    from dissect.partial import blocks_of
+    from dissect.scan import BLOCKS
+
+    mine, size = set(blocks_of(shard)), prepared.method.batch_size
+    return [position for position in range(len(prepared.data)) if position // size % BLOCKS in mine]
 
 
 def _probe(prepared: Any, positions: list[int]) -> None:
@@ -75,8 +98,4 @@ def _probe(prepared: Any, positions: list[int]) -> None:
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    print(line, file=sys.stderr, flush=True)

@@ -1,26 +1,21 @@
 """A worker: claims shards, has each done by a child process, and tells the ledger what came of it."""
 
-import json
 import logging
 import os
 import random
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
-from dissect.partial import blocks_of
 from dissect.process import code_version
-from dissect.scan import BLOCKS
+from dissect.service.children import End, run_child
 from dissect.service.metrics import write_metrics
-from dissect.shards import prepared_again
 from dissect.store import Store
-from dissect.store.ledger import ATTEMPTS, OPEN, JobRecord, Lease, Ledger
+from dissect.store.ledger import ATTEMPTS, OPEN, Lease, Ledger
 from dissect.workspace import Workspace
 
 LEASE_SECONDS = 60.0
@@ -80,57 +75,44 @@ class Worker:
         what = f"shard {lease.number}/{lease.count}" if lease.kind == "measure" else "finishing"
         self._tell(ledger, lease, f"{what}: attempt {lease.attempts}")
         started = time.monotonic()
-        task = {"kind": lease.kind, "shard": [lease.number, lease.count], "bad": lease.bad}
-        code, result, error = self._child(ledger, lease, task)
-        if code is None:
+        end = self._child(ledger, lease, lease.kind)
+        if end is None:
             if self._stop and ledger.give_back(lease):
                 self._tell(ledger, lease, f"{what}: given back")
             return
-        if code == 0:
-            kept = ledger.commit(lease, result.get("partial"))
-            self._excluded |= kept and bool(result.get("excluded"))
+        if end.code == 0:
+            kept = ledger.commit(lease, end.result.get("partial"))
+            self._excluded |= kept and bool(end.result.get("excluded"))
             seconds = time.monotonic() - started
             self._tell(ledger, lease, f"{what}: {'done' if kept else 'too late, not kept'} in {seconds:.1f} s")
             return
-        reason = error or f"the process was ended by signal {-code}"
-        if code < 0 and lease.kind == "measure" and lease.attempts >= ATTEMPTS and self._poison(ledger, lease, reason):
+        died = end.code < 0
+        reason = end.complaint or f"the process was ended by {'signal' if died else 'code'} {abs(end.code)}"
+        if died and lease.kind == "measure" and lease.attempts >= ATTEMPTS and self._poison(ledger, lease, reason):
             return
-        if code in _FINAL:
+        if end.code in _FINAL:
             lease = replace(lease, attempts=max(lease.attempts, ATTEMPTS))
         if ledger.fail(lease, reason, self.pause * 2 ** (lease.attempts - 1) * (1 + random.random())):
             self._failed |= lease.attempts >= ATTEMPTS
             self._tell(ledger, lease, f"{what}: failed, {reason}")
 
-    def _child(self, ledger: Ledger, lease: Lease, task: dict[str, Any]) -> tuple[int | None, dict[str, str], str]:
-        """Run a child to its end: (exit code, what it said, its last complaint); None as the code where it was stopped,
-        because this worker is or because the shard is no longer held."""
-        text: str | None = json.dumps(
-            task
-            | {"workspace": str(self.workspace.root), "db": self.workspace.url, "run": lease.run_id}
-            | {"worker": os.getpid()}
-        )
-        child = subprocess.Popen(
-            [sys.executable, "-m", "dissect.service.attempt"], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True,
-        )  # fmt: skip
+    def _child(self, ledger: Ledger, lease: Lease, kind: str, **more: Any) -> End | None:
+        """Have a child do its part of a shard; None where it was stopped, because this worker is or because the shard
+        is no longer held."""
+        task = {
+            "workspace": str(self.workspace.root.absolute()), "db": self.workspace.url, "run": lease.run_id,
+            "kind": kind, "shard": [lease.number, lease.count], "bad": dict(lease.bad),
+        }  # fmt: skip
         renewed = time.monotonic()
-        while True:
-            try:
-                said, complained = child.communicate(text, timeout=0.2)
-                break
-            except subprocess.TimeoutExpired:
-                text = None
+
+        def stop() -> bool:
+            nonlocal renewed
             lost = False
             if time.monotonic() - renewed > self.lease_seconds / 3:
                 renewed, lost = time.monotonic(), not ledger.renew(lease, self.lease_seconds)
-            if self._stop or lost:
-                child.kill()
-                child.communicate()
-                return None, {}, ""
-        if child.returncode == 0:
-            return 0, json.loads(said.strip().splitlines()[-1]), ""
-        complaints = complained.strip().splitlines() if child.returncode > 0 else []
-        return child.returncode, {}, complaints[-1].removeprefix("dissect: ") if complaints else ""
+            return bool(self._stop) or lost
+
+        return run_child(task | more, stop)
 
     def _poison(self, ledger: Ledger, lease: Lease, reason: str) -> bool:
         """Find the image that ends the process, and set it aside. False where no single one does, or too many would be
@@ -138,9 +120,10 @@ class Worker:
         job = next(job for job in ledger.jobs() if job.id == lease.job_id)
         if len(lease.bad) + 1 > max(1, MAX_BAD_SHARE * job.images):
             return False
-        positions = [position for position in self._positions(job, lease) if position not in lease.bad]
+        listed = self._child(ledger, lease, "positions")
+        positions: list[int] = listed.result.get("positions", []) if listed else []
         ends: Callable[[list[int]], bool] = lambda part: self._ends(ledger, lease, part)  # noqa: E731
-        if not ends(positions):
+        if not positions or not ends(positions):
             return False
         while len(positions) > 1 and not self._stop:
             half = len(positions) // 2
@@ -152,13 +135,8 @@ class Worker:
         return True
 
     def _ends(self, ledger: Ledger, lease: Lease, positions: list[int]) -> bool:
-        code, _, _ = self._child(ledger, lease, {"kind": "probe", "positions": positions})
-        return code is not None and code < 0
-
-    def _positions(self, job: JobRecord, lease: Lease) -> list[int]:
-        size = prepared_again(self.workspace, lease.run_id, lambda line: None).method.batch_size
-        mine = set(blocks_of((lease.number, lease.count)))
-        return [position for position in range(job.images) if position // size % BLOCKS in mine]
+        end = self._child(ledger, lease, "probe", positions=positions)
+        return end is not None and end.code < 0
 
     def _tell(self, ledger: Ledger, lease: Lease, text: str) -> None:
         ledger.note(lease.job_id, self.name, text)
