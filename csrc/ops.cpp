@@ -28,6 +28,8 @@ STABLE_TORCH_LIBRARY(dissect, m) {
       "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
       "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
       "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()");
+  // Pixels to network input, (x - mean) / std along every row. On a GPU torch's own operations do it.
+  m.def("normalise(Tensor pixels, Tensor mean, Tensor std, Tensor(a!) out) -> ()");
   // Once a run, on the CPU alone: average precision [U, L] of ranking images by the peaks of a unit.
   m.def("ranking(Tensor peaks, Tensor start, Tensor numbers, Tensor primary, Tensor(a!) precision) -> ()");
   // Incremental occlusion: cuts of a cached map with changed patches in it, see dissect/attribution/occlusion.

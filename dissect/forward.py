@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dissect import ops
 from dissect.activations import Taps
 from dissect.bases import Basis, Recipe
 from dissect.errors import DissectError, SpaceError, SpecError
@@ -80,8 +81,13 @@ class Forward:
         x = torch.from_numpy(images)
         if self.device.type == "cuda":
             x = x.pin_memory().to(self.device, non_blocking=True)
-        x = x.view(count * height, width * 3).to(torch.float32)
-        x.sub_(self._mean.repeat(width)).div_(self._std.repeat(width))  # whole rows: three values would be a short loop
+        rows = x.view(count * height, width * 3)  # whole rows: three values would be a short loop
+        mean, std = self._mean.repeat(width), self._std.repeat(width)
+        if self.device.type == "cpu":
+            x = torch.empty(rows.shape, dtype=torch.float32)
+            ops.normalise(rows, mean, std, x)
+        else:
+            x = rows.to(torch.float32).sub_(mean).div_(std)
         return x.view(count, height, width, 3).permute(0, 3, 1, 2).to(self.dtype)
 
     def __call__(self, images: np.ndarray) -> dict[str, Tensor]:

@@ -31,6 +31,7 @@ _SCHEMAS = {
     "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
     "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
     "Tensor primary, int area_rule, Tensor(a!) intersection, Tensor(b!) area, Tensor(c!) mask) -> ()",
+    "normalise": "(Tensor pixels, Tensor mean, Tensor std, Tensor(a!) out) -> ()",
     "ranking": "(Tensor peaks, Tensor start, Tensor numbers, Tensor primary, Tensor(a!) precision) -> ()",
     "patch_gather": "(Tensor base, Tensor patch, Tensor origin, Tensor start, float fill, Tensor(a!) out) -> ()",
 }
@@ -199,6 +200,11 @@ def overlap(
         column_t, threshold, planes, plane_start, scalars, scalar_start, held, primary, area_rule, intersection,
         area, mask,
     )  # fmt: skip
+
+
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor, out: Tensor) -> None:
+    """(pixels - mean) / std into out [R, V] float32; pixels [R, V] uint8, mean and std [V] float32."""
+    torch.ops.dissect.normalise(pixels, mean, std, out)
 
 
 def ranking(peaks: Tensor, start: Tensor, numbers: Tensor, primary: Tensor, precision: Tensor) -> None:

@@ -230,6 +230,11 @@ def overlap(
         mask[u] += count
 
 
+def normalise(pixels: Tensor, mean: Tensor, std: Tensor, out: Tensor) -> None:
+    """See `ops.normalise`."""
+    out.copy_((pixels.to(torch.float32) - mean) / std)
+
+
 def ranking(peaks: Tensor, start: Tensor, numbers: Tensor, primary: Tensor, precision: Tensor) -> None:
     """See `ops.ranking`."""
     images = peaks.shape[1]

@@ -18,7 +18,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # as the commands do, before torch is imported
+from dissect.cli.main import ENVIRONMENT
+
+os.environ |= ENVIRONMENT  # before torch is imported: what the commands do
 
 import numpy as np
 import torch

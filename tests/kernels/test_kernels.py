@@ -245,6 +245,17 @@ def test_without_compiled_kernels_the_reference_answers() -> None:
     assert len(answers) == 1
 
 
+@pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 0), (5, 51), (130, 672)])
+def test_normalise_equals_reference(shape: tuple[int, int]) -> None:
+    generator = torch.Generator().manual_seed(3)
+    pixels = torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+    mean, std = (torch.rand(shape[1], generator=generator) * 255 + 0.01 for _ in range(2))
+    ours, oracle = torch.empty(shape), torch.empty(shape)
+    ops.normalise(pixels, mean, std, ours)
+    reference.normalise(pixels, mean, std, oracle)
+    assert torch.equal(ours, oracle)
+
+
 def ranked(function, peaks: torch.Tensor, held: list[list[int]], primary: list[int]) -> torch.Tensor:  # type: ignore[no-untyped-def]
     start = torch.tensor([0] + [len(one) for one in held]).cumsum(0)
     numbers = torch.tensor([n for one in held for n in one], dtype=torch.int32)
@@ -301,6 +312,9 @@ def test_opcheck(name: str) -> None:
         "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
         "overlap": (
             *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
+        ),
+        "normalise": (
+            torch.randint(0, 256, (4, 6), dtype=torch.uint8), torch.rand(6), torch.rand(6) + 1, torch.empty(4, 6),
         ),
         "ranking": (
             torch.randn(3, 2), torch.tensor([0, 1, 3]), torch.tensor([1, 0, 1], dtype=torch.int32),
