@@ -10,8 +10,8 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser = commands.add_parser(
         "gc",
         help="free the disk of what no run needs",
-        description="Lists shards and half-done work of runs that have ended, and caches of runs that are gone; --yes "
-        "removes them. Counts and exemplars of finished runs stay.",
+        description="Lists shards and half-done work of runs that have ended, caches of runs that are gone, and files "
+        "that a killed process was writing; --yes removes them. Counts and exemplars of finished runs stay.",
     )
     parser.add_argument("--yes", action="store_true", help="remove them")
     add_workspace(parser)

@@ -1,0 +1,126 @@
+"""Processes killed at random moments of a run."""
+
+import os
+import random
+import signal
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+import broden
+from tests.dissect.service.test_worker import POISON
+from tests.torture.place import Place, Tally, begin, end, result, run
+
+SHARDS = 8
+
+
+def kill_run(folder: Path, count: int) -> Tally:
+    """`dissect run`, killed up to four times, then left to end."""
+    place, tally, chance = Place(folder / "place"), Tally(), random.Random(0)
+    expected, number = place.quiet(), 0
+    begun = time.monotonic()
+    run(place.command(folder / "timed"))
+    length = time.monotonic() - begun
+    while tally.injected < count:
+        workspace, kills = folder / f"w{number}", 0
+        number += 1
+        for _ in range(min(4, count - tally.injected)):
+            process = begin(place.command(workspace))
+            time.sleep(length * chance.uniform(0.02, 1.0))
+            os.kill(process, signal.SIGKILL)
+            kills += end(process) == -signal.SIGKILL
+        tally.count(run(place.command(workspace)) == 0 and result(workspace) == expected, kills)
+    return tally
+
+
+def kill_worker(folder: Path, count: int) -> Tally:
+    """Workers killed one after another: at most one shard is done again for each."""
+    return _kill(folder, count, lambda worker: worker)
+
+
+def kill_child(folder: Path, count: int) -> Tally:
+    """The process that measures a shard: a failed attempt."""
+
+    def youngest(worker: int) -> int | None:
+        found, parents = None, {worker}
+        for _ in range(2):  # the worker's child forks those that measure
+            parents = {pid for pid, parent in _processes() if parent in parents}
+            found = max(parents, default=None)
+        return found
+
+    return _kill(folder, count, youngest)
+
+
+def _processes() -> list[tuple[int, int]]:
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            found.append((int(status.parent.name), int(status.read_text().rsplit(")", 1)[1].split()[1])))
+        except (OSError, IndexError):
+            continue
+    return found
+
+
+def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tally:
+    place, tally, chance = Place(folder / "place"), Tally(), random.Random(1)
+    expected, number, redone = place.quiet(), 0, 0
+    while tally.injected < count:
+        workspace, kills = folder / f"w{number}", 0
+        number += 1
+        place.submit(workspace, SHARDS)
+        for _ in range(min(4, count - tally.injected)):
+            worker, deadline = begin(place.worker(workspace)), time.monotonic() + 60
+            _wait_for_attempt(workspace, worker, deadline)
+            time.sleep(chance.uniform(0, 1.2))
+            found = victim(worker)
+            try:
+                if found is not None:
+                    os.kill(found, signal.SIGKILL)
+                if found != worker:
+                    time.sleep(0.3)
+                    os.kill(worker, signal.SIGTERM)
+            except ProcessLookupError:
+                found = None
+            code = end(worker)
+            kills += found is not None and code in (-signal.SIGKILL, 128 + signal.SIGTERM)
+        ended = run(place.worker(workspace)) == 0
+        with sqlite3.connect(workspace / "dissect.sqlite") as db:
+            texts = [row[0] for row in db.execute("SELECT text FROM events")]
+        again = sum(": attempt " in text for text in texts) - sum("given back" in text for text in texts) - SHARDS - 1
+        redone += again
+        tally.count(ended and result(workspace) == expected and again <= kills, kills)
+    tally.seen = f"{redone} shards done again"
+    return tally
+
+
+def _wait_for_attempt(workspace: Path, worker: int, deadline: float) -> None:
+    """Until this worker has begun a shard and its child has had time to begin; a first one takes two seconds."""
+    log = f"-{worker}"
+    while time.monotonic() < deadline:
+        with sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True) as db:
+            if db.execute("SELECT count(*) FROM events WHERE worker LIKE ?", (f"%{log}",)).fetchone()[0]:
+                time.sleep(1.6)
+                return
+            if db.execute("SELECT state FROM jobs").fetchone()[0] in ("finished", "failed"):
+                return
+        time.sleep(0.02)
+
+
+def poison(folder: Path, count: int) -> Tally:
+    """An image that ends the process is found, set aside and named; the rest of the run ends."""
+    tally = Tally()
+    for number in range(count):
+        place = Place(folder / f"place{number}", "poison", POISON)
+        position = (number * 17 + 3) % 60
+        path = place.folder / "data" / "images" / broden.open(place.folder / "data").rows[position].image
+        Image.new("RGB", Image.open(path).size, (255, 255, 255)).save(path)
+        workspace = folder / f"w{number}"
+        place.submit(workspace, 2, ("inner.0",))
+        code = run(place.worker(workspace))
+        with sqlite3.connect(workspace / "dissect.sqlite") as db:
+            found = db.execute("SELECT position FROM excluded").fetchall()
+        tally.count(code == 3 and bool(result(workspace)) and found == [(position,)])
+    return tally
