@@ -70,7 +70,7 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
     nulls: Sequence[Null | None] = [None] * len(work)
     if sample is not None:
         with setting.timings.phase("null_s"):
-            nulls = sample.draw(setting.method.null, levels)
+            nulls = sample.draw(setting.method.null, levels, setting.method.null_shifts)
     results = [
         _finish(setting, item, at, kept, collected.result(ring), null)
         for item, at, kept, collected, null in zip(work, found, counts, maps, nulls)

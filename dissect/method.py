@@ -22,6 +22,7 @@ class Method:
     exemplars: int = 10
     basis: Recipe | None = None
     null: int = 0
+    null_shifts: bool = False
 
 
 @dataclass(frozen=True)

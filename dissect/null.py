@@ -1,4 +1,4 @@
-"""Draws of the null: labels of other images, moved, under the activations of a sample; counted by the same kernel."""
+"""Draws of the null: labels of other images under the activations of a sample; counted by the same kernel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,18 +76,21 @@ class NullSample:
         held = sum(1 << int(k) for k in np.unique(primary[seen > 0]) if k >= 0)
         return _Image(planes, scalars, held)
 
-    def draw(self, draws: int, thresholds: Sequence[Tensor]) -> list[Null]:
-        """The null of each part from `draws` seeded draws."""
+    def draw(self, draws: int, thresholds: Sequence[Tensor], shifts: bool = False) -> list[Null]:
+        """The null of each part from `draws` seeded draws; with `shifts` the labels are moved as well."""
         random = np.random.Generator(np.random.PCG64(0))
         count = len(self._images)
-        observed = self._best(np.arange(count), np.zeros((count, 2), np.int64), thresholds)
+        still = np.zeros((count, 2), np.int64)
+        observed = self._best(np.arange(count), still, thresholds)
         drawn: list[list[np.ndarray]] = [[] for _ in self.work]
         progress = Progress("null", draws, 0, "draws")
         for _ in range(draws):
             order = random.permutation(count)
             other = np.empty(count, np.int64)
             other[order] = np.roll(order, 1)  # one cycle through all images: no image keeps its own labels
-            moves = np.stack([random.integers(0, side, count) for side in self.setting.data.label_size], 1)
+            moves = still
+            if shifts:
+                moves = np.stack([random.integers(0, side, count) for side in self.setting.data.label_size], 1)
             for part, best in enumerate(self._best(other, moves, thresholds)):
                 drawn[part].append(best)
             progress.advance(1)

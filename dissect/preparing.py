@@ -79,6 +79,7 @@ def prepare(workspace: Workspace, request: RunRequest, announce: Callable[[str],
         compiled=request.compiled,
         basis=bases.recipe(request.basis) if request.basis else None,
         null=request.null,
+        null_shifts=request.null_shifts,
     )
     thresholds = read_thresholds(request.thresholds, request.layers) if request.thresholds else None
     spec = _specification(request, method, model, data, thresholds)
@@ -113,6 +114,8 @@ def _specification(
     }
     if method.null:
         spec["null"] = method.null
+        if method.null_shifts:
+            spec["null_shifts"] = True
     if method.basis is not None:
         spec["basis"] = method.basis.key
     if thresholds is not None:

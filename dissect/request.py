@@ -24,6 +24,7 @@ class RunRequest:
     compiled: bool = False
     basis: str | None = None
     null: int = 0
+    null_shifts: bool = False
     limit: int | None = None
     split: str | None = None
     input_size: int | None = None
@@ -52,6 +53,8 @@ class RunRequest:
             raise SpecError(f"--std is {self.std}: expected three numbers above 0")
         if self.null < 0:
             raise SpecError(f"--null is {self.null}: expected a number of draws such as 200")
+        if self.null_shifts and not self.null:
+            raise SpecError("--null-shifts moves the labels of the draws of --null: add --null 200")
         repeated = {layer for layer in self.layers if self.layers.count(layer) > 1}
         if repeated:
             raise SpecError(f"layer {sorted(repeated)[0]!r} is asked for twice")

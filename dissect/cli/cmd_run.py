@@ -72,6 +72,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="B",
         help="p- and q-values of every unit from B draws of chance, such as 200",
     )
+    parser.add_argument(
+        "--null-shifts",
+        action="store_true",
+        help="move the labels of each draw too: a preference for places is then no chance",
+    )
     parser.add_argument("--basis", metavar="SPEC", help=BASIS)
     parser.add_argument(
         "--untrained",
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         compiled=args.compile,
         basis=args.basis,
         null=args.null,
+        null_shifts=args.null_shifts,
         limit=args.limit,
         split=args.split,
         input_size=args.input_size,

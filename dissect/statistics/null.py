@@ -1,7 +1,9 @@
 """Could chance have done as well? p-values from a null distribution, and their false discovery rate.
 
-A draw of the null pairs the activations of each image with the labels of another one, moved by a random shift, and
-looks for the best concept of each unit anew; so it pays for the choice among all concepts as the unit itself does.
+A draw of the null pairs the activations of each image with the labels of another one and looks for the best concept of
+each unit anew; so it pays for the choice among all concepts as the unit itself does. Where activations know nothing of
+what their image shows, all pairings are alike and p is uniform, whatever places masks and labels prefer. Draws that
+move the labels as well ask for more, that no place is preferred, which chance does not promise.
 Draws are not pooled over units: how good chance gets depends on the size and the grain of a unit's masks, which differ.
 """
 

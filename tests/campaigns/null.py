@@ -1,6 +1,6 @@
 """Under a true null, are p-values uniform and false discoveries as rare as they are said to be?
 
-    python -m tests.campaigns.null [--runs 40] [--units 64] [--draws 99] [--seed 0]
+    python -m tests.campaigns.null [--runs 40] [--units 64] [--draws 99] [--seed 0] [--shifts]
 
 A network whose smooth activations know nothing of the images is dissected again and again on a synthetic set; each run
 gives a p-value for each unit. Prints the Kolmogorov-Smirnov distance of all of them from the uniform law, beside its
@@ -39,9 +39,9 @@ class Noise(nn.Module):
         return self
 
 
-def p_values(data: broden.Dataset, units: int, draws: int, seed: int) -> np.ndarray:
+def p_values(data: broden.Dataset, units: int, draws: int, seed: int, shifts: bool = False) -> np.ndarray:
     """p [U] of one run under the null."""
-    method = pipeline.Method(("layer",), null=draws, quantile=0.05, exemplars=1)
+    method = pipeline.Method(("layer",), null=draws, null_shifts=shifts, quantile=0.05, exemplars=1)
     with tempfile.TemporaryDirectory() as folder:
         result = pipeline.dissect(Noise(units, seed), data, method, pipeline.Resources(Path(folder) / "work"), own=True)
     null = result.layers["layer"].null
@@ -63,10 +63,13 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=99)
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--shifts", action="store_true", help="move the labels as well (not uniform: edges are places)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         data = broden.synth(Path(folder) / "set", images=options.images, size=32)
-        runs = [p_values(data, options.units, options.draws, options.seed + i) for i in range(options.runs)]
+        runs = [
+            p_values(data, options.units, options.draws, options.seed + i, options.shifts) for i in range(options.runs)
+        ]
     together = np.concatenate(runs)
     critical = 1.63 / np.sqrt(len(together)) + 1 / (options.draws + 1)
     discovering = np.mean([(false_discovery_rates(p) < 0.05).any() for p in runs])
