@@ -26,7 +26,8 @@ from dissect.suggest import suggestion
 _KINDS: dict[str, tuple[type, ...]] = {
     "model": (str,), "layers": (list,), "data": (str,), "weights": (str,), "trust": (str,), "name": (str,),
     "convention": (str,), "quantile": (float,), "batch_size": (int,), "device": (str,), "dtype": (str,),
-    "compiled": (bool,), "basis": (str,), "null": (int,), "null_shifts": (bool,), "limit": (int,), "split": (str,), "input_size": (int,),
+    "compiled": (bool,), "basis": (str,), "null": (int,), "null_shifts": (bool,),
+    "limit": (int,), "split": (str,), "input_size": (int,),
     "mean": (list, float), "std": (list, float), "seed": (int,), "memory": (int,), "cache_dir": (str,),
     "cache_bytes": (int,), "report": (bool,), "thresholds": (str,),
 }  # fmt: skip
