@@ -64,7 +64,9 @@ def _measure(root: Path, units: int, side: int, limit: int | None, budget: int) 
             own=True,
         )
     layer = result.layers["layer"]
-    arrays = (layer.intersection, layer.area, layer.block_intersection, layer.block_area, layer.exemplars.maps)
+    arrays = (
+        layer.intersection, layer.area, layer.block_intersection, layer.block_area, layer.exemplars.maps, layer.peaks,
+    )  # fmt: skip
     passes = re.match(r"\d+", said[0])
     assert passes is not None
     return {
