@@ -88,7 +88,10 @@ def fingerprint(setting: Setting) -> dict[str, Any]:
     method = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(setting.method).items()}
     method["basis"] = setting.method.basis.key if setting.method.basis else None
     passes = [[[part.layer, part.first, part.last, part.keep] for part in parts] for parts in setting.plan.passes]
-    return {"data": setting.data.fingerprint, "images": len(setting.data), "method": method, "passes": passes}
+    kept = [setting.plan.bins, setting.plan.every]
+    return {
+        "data": setting.data.fingerprint, "images": len(setting.data), "method": method, "passes": passes, "kept": kept,
+    }  # fmt: skip
 
 
 class Merge:

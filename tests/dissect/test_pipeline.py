@@ -263,6 +263,17 @@ def test_shards_that_do_not_go_together_are_refused(
         _sharded(pipeline.measure, tiny, tmp_path, shard=(2, 2))
 
 
+def test_shards_with_other_samples_of_peaks_are_refused(
+    tiny: TinySet, tmp_path: Path, shards: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Less memory may keep the passes and still thin the peaks."""
+    paths = shards(2)
+    plan = pipeline.make_plan
+    monkeypatch.setattr(pipeline, "make_plan", lambda *args: dataclasses.replace(plan(*args), every=2))
+    with pytest.raises(SpecError, match="is a shard of another run"):
+        _sharded(pipeline.finish, tiny, tmp_path, partials=paths)
+
+
 def test_a_bad_image_of_a_shard_is_set_aside(tiny: TinySet, tmp_path: Path, shards: Callable[..., list[Path]]) -> None:
     paths = shards(2, bad={7: "it ended the process three times"})
     result = _sharded(pipeline.finish, tiny, tmp_path, partials=paths)

@@ -10,7 +10,7 @@ from torch import nn
 import broden
 from dissect import null, pipeline
 from dissect.statistics import Null, false_discovery_rates
-from tests.campaigns.null import distance, p_values
+from tests.campaigns.null import distance, false_share, p_values
 from tests.dissect.tiny import TinySet
 
 
@@ -33,6 +33,14 @@ def test_p_values_are_uniform_where_there_is_nothing_to_find(tmp_path: Path) -> 
     data = broden.synth(tmp_path / "set", images=400, size=32)
     found = np.concatenate([p_values(data, 48, 39, seed) for seed in range(3)])
     assert distance(found) < 1.63 / np.sqrt(len(found)) + 1 / 40
+
+
+def test_false_discoveries_are_as_rare_as_promised(tmp_path: Path) -> None:
+    """Half of the units see a colour; the others are 5 % of the discoveries at most, on average, but for chance."""
+    data = broden.synth(tmp_path / "set", images=400, size=32)
+    shares, counts = zip(*(false_share(p_values(data, 48, 99, seed, seeing=24), 24) for seed in range(4)))
+    assert sum(counts) > 4 * 12
+    assert np.mean(shares) < 0.1
 
 
 def test_moved_labels_are_another_null(tmp_path: Path) -> None:
