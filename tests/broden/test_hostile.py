@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import broden
 from broden import decode
 
-from . import campaign_paths, campaign_verify, damage, makers, payloads
+from . import campaign_paths, campaign_verify, damage, foreign, makers, payloads
 
 
 def test_verify_finds_exactly_the_damaged_files(tmp_path: Path) -> None:
@@ -38,10 +40,7 @@ def test_the_hook_would_see_an_open_outside(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", damage.ODD_IMAGES)
 def test_odd_pictures_are_read_by_the_stated_rule(kind: str) -> None:
-    import io
-
     import numpy as np
-    from PIL import Image
 
     data = damage.ODD_IMAGES[kind](b"", (20, 30), np.random.default_rng(3))
     pixels = decode.pixels(data, (20, 30))
@@ -70,3 +69,25 @@ def test_a_swapped_file_is_not_followed(tmp_path: Path) -> None:
         patch.setattr(paths.os, "lstat", lambda path: judged)
         with pytest.raises(broden.InputFault):
             inside.read("images/s/i0.jpg")
+
+
+def test_no_kind_of_file_beyond_the_four_is_read() -> None:
+    files = foreign.files()
+    assert len(files) >= 140
+    with foreign.watched() as asked:
+        assert [name for name, data in files.items() if not foreign.refused(data)] == []
+        assert asked == []
+        Image.open(io.BytesIO(files["Pillow's GIF"]))
+        assert asked == ["GIF"]  # it would have been seen
+
+
+@pytest.mark.parametrize("kind", decode.FORMATS)
+def test_what_stands_behind_a_picture_is_not_looked_at(kind: str) -> None:
+    """Two kinds in one file: the first is what it is."""
+    data = foreign._saved(kind)
+    assert data is not None
+    for tail in (b"PK\3\4", b"<script>alert(1)</script>", b"%PDF-1.7"):
+        try:
+            assert (decode.pixels(data + tail * 50) == decode.pixels(data)).all()
+        except decode.DecodeError:
+            pass

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def result(workspace: Path) -> str:
     """Digest of everything that was found, pages included; empty where there is no finished run or the database is not
     sound."""
     try:
-        with sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True) as db:
+        with closing(sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True)) as db:
             if db.execute("SELECT state FROM runs").fetchall() != [("finished",)]:
                 return ""
             if (
