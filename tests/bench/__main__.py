@@ -1,12 +1,13 @@
 """`make bench`: what a dissection costs, as ratios of things that are measured side by side in one run.
 
-    python -m tests.bench [whole|overhead|kernels|scaling|memory ...] [--data DIR] [--weights FOLDER] [--json FILE]
+    python -m tests.bench [BENCH ...] [--data DIR] [--weights FOLDER] [--json FILE]
 
     whole      a whole process, start to database, against the plain script that a user would write, over the same files
     overhead   the loop of a dissection against a channels-last, truncated forward loop that decodes the same files
     kernels    each kernel against the slow reference and against the dense formulation
     scaling    cost per image over images, units, concepts and map size
     memory     peak memory and disk of late, early and very wide layers, against the budgets that they were given
+    ledger     a run through the batch service against the same run in one process
 
 Without --data a synthetic set of 600 images is made. Without names, all are run.
 """
@@ -24,7 +25,7 @@ from dissect.cli.main import ENVIRONMENT
 os.environ |= ENVIRONMENT  # before torch is imported: what the commands do
 
 import broden
-from tests.bench import kernels, memory, overhead, scaling, whole
+from tests.bench import kernels, ledger, memory, overhead, scaling, whole
 from tests.bench.table import Table
 
 BENCHES = {
@@ -33,6 +34,7 @@ BENCHES = {
     "kernels": kernels.run,
     "scaling": scaling.run,
     "memory": memory.run,
+    "ledger": ledger.run,
 }
 
 
@@ -55,6 +57,8 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=whole.CASES, help="only these networks; repeat for several")
     parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="default: both")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N images only")
+    parser.add_argument("--times", type=int, default=1, metavar="N", help="ledger: the images so often, for a long run")
+    parser.add_argument("--scratch", metavar="DIR", help="ledger: where its data and workspaces go")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", metavar="FILE")
     options = parser.parse_args()
