@@ -93,13 +93,14 @@ def measure(
     announce: Announce = _silent,
     own: bool = False,
     thresholds: Mapping[str, np.ndarray] | None = None,
+    timings: Timings | None = None,
 ) -> bytes:
     """The partial of shard (i, n), 0 <= i < n <= 64: the same bytes wherever and whenever it is measured.
 
     bad {position: reason}: images to set aside; they keep their slot. whole: keep all that the whole run could need
-    (see `finish`). Raises as `dissect` does.
+    (see `finish`). timings: where the time that it took is noted. Raises as `dissect` does.
     """
-    with _setting(module, data, method, resources, announce, own, thresholds, bad) as setting:
+    with _setting(module, data, method, resources, announce, own, thresholds, bad, timings) as setting:
         partial = measure_shard(setting, shard, whole)
         shutil.rmtree(resources.folder, ignore_errors=True)
         return partial
@@ -134,6 +135,7 @@ def _setting(
     own: bool,
     thresholds: Mapping[str, np.ndarray] | None,
     bad: Mapping[int, str] | None = None,
+    timings: Timings | None = None,
 ) -> Iterator[Setting]:
     if not len(data):
         raise SpecError(f"data set {data.name!r} has no images to use")
@@ -161,7 +163,7 @@ def _setting(
             if len(values) != units:
                 raise SpecError(f"{len(values)} thresholds are given for layer {layer!r}, which has {units} units")
         faults = {p: broden.Fault(p, data.rows[p].image, reason) for p, reason in (bad or {}).items()}
-        yield Setting(data, method, resources, forward, plan, announce, given, faults)
+        yield Setting(data, method, resources, forward, plan, announce, given, faults, timings or Timings())
 
 
 def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:

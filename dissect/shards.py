@@ -2,6 +2,7 @@
 
     <cache>/<run id>/shards/request.json                      what was asked for, the same for every shard
     <cache>/<run id>/shards/03-of-08-<sha256>.partial         what shard 3 of 8 left, named by its content
+    <cache>/<run id>/shards/03-of-08.took.json                seconds by phase and memory that it took
 
 Shards never open the database, which may lie on a file system that many machines share; `merge` alone writes it.
 """
@@ -20,6 +21,7 @@ from dissect import pipeline
 from dissect.errors import DissectError, SpaceError, SpecError
 from dissect.outcome import Outcome
 from dissect.preparing import Prepared, prepare
+from dissect.process import peak_rss
 from dissect.recording import record
 from dissect.request import RunRequest
 from dissect.running import lock, report
@@ -111,13 +113,16 @@ def _measure(
     workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce,
     bad: Mapping[int, str] | None = None,
 ) -> Path:  # fmt: skip
+    timings, start = pipeline.Timings(), time.perf_counter()
     data = pipeline.measure(
         prepared.model.module, prepared.data, prepared.method,
         prepared.resources(workspace, f"-{shard[0]}-of-{shard[1]}"), shard, bad, whole, announce,
-        thresholds=prepared.thresholds,
+        thresholds=prepared.thresholds, timings=timings,
     )  # fmt: skip
-    name = f"{shard[0]:02d}-of-{shard[1]:02d}-{hashlib.sha256(data).hexdigest()}.partial"
-    return _put(_folder(workspace, prepared.run_id) / name, data)
+    folder = _folder(workspace, prepared.run_id)
+    facts = vars(timings) | {"shard_s": time.perf_counter() - start, "peak_rss_bytes": peak_rss(), "bytes": len(data)}
+    _put(folder / _took(shard), json.dumps(facts).encode())
+    return _put(folder / f"{_number(shard)}-{hashlib.sha256(data).hexdigest()}.partial", data)
 
 
 def _finish(
@@ -131,14 +136,43 @@ def _finish(
         )  # fmt: skip
 
     try:
-        return finish(found)
+        return _with_times(workspace, prepared.run_id, finish(found), found)
     except pipeline.Loose as loose:
         announce(f"{loose}: doing so here")
         again = {i: _measure(workspace, prepared, (i, len(found)), True, announce, bad) for i in loose.shards}
         result = finish(found | again)
         for path in again.values():
             path.unlink(missing_ok=True)
-        return result
+        return _with_times(workspace, prepared.run_id, result, found)
+
+
+def took(workspace: Workspace, run_id: str, shard: tuple[int, int]) -> dict[str, float]:
+    """What shard (i, n) took where it was measured: seconds by phase and as a whole, bytes of memory and of its
+    partial. Empty where that is not known."""
+    try:
+        found: dict[str, float] = json.loads((_folder(workspace, run_id) / _took(shard)).read_text())
+    except (OSError, ValueError):
+        return {}
+    return found
+
+
+def _with_times(
+    workspace: Workspace, run_id: str, result: pipeline.Result, found: Mapping[int, Path]
+) -> pipeline.Result:  # fmt: skip
+    """The result with the time of its shards in that of each phase."""
+    total = vars(result.timings).copy()
+    for number in found:
+        facts = took(workspace, run_id, (number, len(found)))
+        total = {name: seconds + facts.get(name, 0.0) for name, seconds in total.items()}
+    return dataclasses.replace(result, timings=pipeline.Timings(**total))
+
+
+def _number(shard: tuple[int, int]) -> str:
+    return f"{shard[0]:02d}-of-{shard[1]:02d}"
+
+
+def _took(shard: tuple[int, int]) -> str:
+    return f"{_number(shard)}.took.json"
 
 
 def _complete(workspace: Workspace, run_id: str) -> dict[int, Path]:

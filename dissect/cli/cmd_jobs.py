@@ -6,7 +6,10 @@ import time
 
 from dissect.cli.common import add_format, add_workspace, open_store, print_rows
 
-COLUMNS = ("job", "name", "state", "shards", "done", "images", "priority", "created_at", "finished_at", "error")
+COLUMNS = (
+    "job", "name", "state", "shards", "done", "attempts", "images", "set_aside", "priority", "created_at",
+    "finished_at", "error",
+)  # fmt: skip
 
 
 def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -24,10 +27,7 @@ def run(args: argparse.Namespace) -> int:
         ledger = Ledger(store, time.time)
         while True:
             jobs = ledger.jobs()
-            rows = [
-                (j.id, j.name, j.state, j.shards, j.done, j.images, j.priority, j.created_at, j.finished_at, j.error)
-                for j in jobs
-            ]
+            rows = [tuple(getattr(job, "id" if name == "job" else name) for name in COLUMNS) for job in jobs]
             if args.watch and sys.stdout.isatty():
                 print("\x1b[2J\x1b[H", end="")
             print_rows(args, COLUMNS, rows)

@@ -8,6 +8,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from dissect.errors import DissectError
+from dissect.prometheus import CONTENT_TYPE, exposition
 from dissect.serve import metrics, pages, tables
 from dissect.serve.answer import failure
 from dissect.serve.guard import Application, Guard, Message, Receive, Scope, Send
@@ -39,7 +40,7 @@ def application(workspace: Workspace, hosts: Iterable[str] = (), limits: Limits 
     def figures() -> Response:
         with desk.store() as store:
             found = [sample for source in metrics.SOURCES for sample in source(store)]
-        return Response(metrics.exposition([*found, *traffic.samples()]), media_type=metrics.CONTENT_TYPE)
+        return Response(exposition([*found, *traffic.samples()]), media_type=CONTENT_TYPE)
 
     @app.exception_handler(DissectError)
     def ours(_: Request, error: DissectError) -> Response:

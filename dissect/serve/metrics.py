@@ -1,30 +1,16 @@
 """/metrics: what the database and this process hold, as Prometheus text.
 
-To add figures (of jobs, of shards): write a function Store -> samples and name it in SOURCES.
+To add figures: write a function Store -> samples and name it in SOURCES.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
 from threading import Lock
 
 from dissect.process import peak_rss
+from dissect.prometheus import Sample
+from dissect.service.metrics import ledger
 from dissect.store import Store
-from dissect.store.ledger import Ledger
 from dissect.store.other_rows import RUN_COLUMNS, run_rows
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One figure. Samples of one name share kind (gauge or counter) and help."""
-
-    name: str
-    kind: str
-    help: str
-    value: float
-    labels: dict[str, str] = field(default_factory=dict)
 
 
 def runs(store: Store) -> Iterator[Sample]:
@@ -43,13 +29,6 @@ def database(store: Store) -> Iterator[Sample]:
     file = store.workspace.database
     if file is not None and file.is_file():
         yield Sample("dissect_database_bytes", "gauge", "Size of the database file.", file.stat().st_size)
-
-
-def ledger(store: Store) -> Iterator[Sample]:
-    """Jobs and shards of the batch service by state."""
-    for name, count in sorted(Ledger(store, time.time).counts().items()):
-        kind, state = name.split("_", 1)
-        yield Sample(f"dissect_{kind}s", "gauge", f"Number of {kind}s by state.", count, {"state": state})
 
 
 def process(_: Store) -> Iterator[Sample]:
@@ -83,22 +62,3 @@ class Traffic:
         for status, (_, spent) in seen:
             name, about = "dissect_http_seconds_total", "Seconds until answers began."
             yield Sample(name, "counter", about, spent, {"status": status})
-
-
-def exposition(samples: Iterable[Sample]) -> str:
-    """Samples as text; those of one name stand together under one HELP and TYPE."""
-    groups: dict[str, list[Sample]] = {}
-    for sample in samples:
-        groups.setdefault(sample.name, []).append(sample)
-    lines = []
-    for name, group in groups.items():
-        lines += [f"# HELP {name} {_escaped(group[0].help)}", f"# TYPE {name} {group[0].kind}"]
-        for sample in group:
-            labels = ",".join(f'{key}="{_escaped(value, quote=True)}"' for key, value in sample.labels.items())
-            lines.append(f"{name}{{{labels}}} {sample.value:.17g}" if labels else f"{name} {sample.value:.17g}")
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str, quote: bool = False) -> str:
-    text = text.replace("\\", r"\\").replace("\n", r"\n")
-    return text.replace('"', r"\"") if quote else text

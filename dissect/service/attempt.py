@@ -62,7 +62,8 @@ def _do(task: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
         return {"excluded": outcome.excluded}
     number, count = task["shard"]
     if task["kind"] == "measure":
-        return {"partial": shards.measure_shard(workspace, task["run"], (number, count), bad, _say).name}
+        partial = shards.measure_shard(workspace, task["run"], (number, count), bad, _say)
+        return {"partial": partial.name, "took": shards.took(workspace, task["run"], (number, count))}
     prepared = shards.prepared_again(workspace, task["run"], _say)
     if task["kind"] == "positions":
         return {"positions": [p for p in _positions(prepared, (number, count)) if p not in bad]}

@@ -16,6 +16,7 @@ from dissect.service import attempt
 _WARM = ["dissect.service.warm"]
 _TAIL = 1 << 16
 """Bytes of what a child wrote last that are looked at."""
+_LONGEST = 1000
 _VANISHED = 255
 """What multiprocessing calls the exit of a child whose end nobody saw, because the process that forked it is gone."""
 
@@ -57,10 +58,15 @@ def run_child(task: dict[str, Any], stop: Callable[[], bool], every: float = 0.2
         result = attempt.received(results) if code == 0 else {}
     child.close()
     complaints = said.decode(errors="replace").strip().splitlines() if code > 0 else []
-    return End(code, result, complaints[-1].removeprefix("dissect: ") if complaints else "")
+    return End(code, result, _plain(complaints[-1].removeprefix("dissect: ")) if complaints else "")
 
 
 def _more(source: int, said: bytes, sources: list[int]) -> tuple[bytes, list[int]]:
     """The tail of what was said so far, and what is left to wait for: not `source` once it has ended."""
     part = os.read(source, _TAIL)
     return (said + part)[-_TAIL:], sources if part else [other for other in sources if other != source]
+
+
+def _plain(line: str) -> str:
+    """A line that a terminal and a log can show: whoever wrote it may have meant to steer them."""
+    return "".join(character if character.isprintable() else "?" for character in line[:_LONGEST])

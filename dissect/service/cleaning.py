@@ -11,7 +11,7 @@ from dissect.store.ledger import OPEN, Ledger
 
 STALE_SECONDS = 3600.0
 """Nobody is still writing what has not changed for so long, on whichever machine."""
-_ASIDE = (".metrics.*.tmp", "cache/**/*.tmp", "reports/.*.building", "reports/.*.old")
+_ASIDE = (".metrics.*.tmp", "cache/**/*.tmp", "reports/.*")
 
 
 def rubbish(store: Store, ledger: Ledger) -> Iterator[Path]:

@@ -8,7 +8,7 @@ from logging.handlers import RotatingFileHandler
 
 from dissect.workspace import Workspace
 
-_FIELDS = ("job", "run", "shard")
+_FIELDS = ("job", "run", "shard", "attempt", "ms")
 
 
 class _Json(logging.Formatter):

@@ -1,31 +1,32 @@
-"""Counts for Prometheus, as text that a node exporter's textfile collector reads."""
+"""Figures of the batch service, for /metrics and for a file that a node exporter's textfile collector reads."""
 
 import os
+import time
+from collections.abc import Iterator
 
+from dissect.prometheus import Sample, exposition
+from dissect.store import Store
 from dissect.store.ledger import Ledger
-from dissect.workspace import Workspace
 
 
-def metrics_text(ledger: Ledger) -> str:
-    """Jobs and shards by state."""
-    lines = []
-    counts = ledger.counts()
-    for kind in ("job", "shard"):
-        lines += [f"# HELP dissect_{kind}s Number of {kind}s by state.", f"# TYPE dissect_{kind}s gauge"]
-        lines += [
-            f'dissect_{kind}s{{state="{name.removeprefix(f"{kind}_")}"}} {count}'
-            for name, count in sorted(counts.items())
-            if name.startswith(f"{kind}_")
-        ]
-    return "\n".join(lines) + "\n"
+def ledger(store: Store) -> Iterator[Sample]:
+    """Jobs and shards by state, what was tried again, what was set aside, and leases that ran out."""
+    found = Ledger(store, time.time)
+    for name, count in sorted(found.counts().items()):
+        kind, state = name.split("_", 1)
+        yield Sample(f"dissect_{kind}s", "gauge", f"Number of {kind}s by state.", count, {"state": state})
+    totals = found.totals()
+    yield Sample("dissect_shard_leases", "gauge", "Times that shards of known jobs were begun.", totals.leases)
+    yield Sample("dissect_images_set_aside", "gauge", "Images that ended the process.", totals.set_aside)
+    yield Sample("dissect_leases_lapsed", "gauge", "Shards whose worker gave no sign of life.", totals.lapsed)
 
 
-def write_metrics(workspace: Workspace, ledger: Ledger) -> None:
+def write_metrics(store: Store) -> None:
     """Put metrics.prom into the workspace, whole or not at all."""
-    path = workspace.root / "metrics.prom"
+    path = store.workspace.root / "metrics.prom"
     aside = path.with_name(f".metrics.{os.getpid()}.tmp")
     try:
-        aside.write_text(metrics_text(ledger))
+        aside.write_text(exposition(ledger(store)))
         aside.replace(path)
     except OSError:  # a full disk must not cost a shard
         aside.unlink(missing_ok=True)

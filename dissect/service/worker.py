@@ -6,12 +6,13 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import FrameType
 from typing import Any
 
 from dissect.process import code_version
+from dissect.progress import size
 from dissect.service.children import End, run_child
 from dissect.service.metrics import write_metrics
 from dissect.store import Store
@@ -60,7 +61,7 @@ class Worker:
             lease = ledger.claim(self.name, self.lease_seconds, code_version())
             if lease is not None:
                 self._work(ledger, lease)
-                write_metrics(self.workspace, ledger)
+                write_metrics(ledger.store)
             elif self.forever or any(j.state in OPEN and j.code_version == code_version() for j in ledger.jobs()):
                 time.sleep(min(1.0, self.lease_seconds / 4))  # somebody else's shard may come free
             else:
@@ -84,7 +85,8 @@ class Worker:
             kept = ledger.commit(lease, end.result.get("partial"))
             self._excluded |= kept and bool(end.result.get("excluded"))
             seconds = time.monotonic() - started
-            self._tell(ledger, lease, f"{what}: {'done' if kept else 'too late, not kept'} in {seconds:.1f} s")
+            outcome = f"{'done' if kept else 'too late, not kept'} in {seconds:.1f} s{_spent(end.result.get('took'))}"
+            self._tell(ledger, lease, f"{what}: {outcome}", seconds, logging.INFO if kept else logging.WARNING)
             return
         died = end.code < 0
         reason = end.complaint or f"the process was ended by {'signal' if died else 'code'} {abs(end.code)}"
@@ -94,7 +96,8 @@ class Worker:
             lease = replace(lease, attempts=max(lease.attempts, ATTEMPTS))
         if ledger.fail(lease, reason, self.pause * 2 ** (lease.attempts - 1) * (1 + random.random())):
             self._failed |= lease.attempts >= ATTEMPTS
-            self._tell(ledger, lease, f"{what}: failed, {reason}")
+            level = logging.ERROR if lease.attempts >= ATTEMPTS else logging.WARNING
+            self._tell(ledger, lease, f"{what}: failed, {reason}", time.monotonic() - started, level)
 
     def _child(self, ledger: Ledger, lease: Lease, kind: str, **more: Any) -> End | None:
         """Have a child do its part of a shard; None where it was stopped, because this worker is or because the shard
@@ -131,16 +134,30 @@ class Worker:
         if self._stop or not ends(positions):
             return False
         if ledger.exclude(lease, positions[0], f"it ends the process that reads it: {reason}"):
-            self._tell(ledger, lease, f"image {positions[0]} is set aside: {reason}")
+            text = f"image {positions[0]} is set aside: {reason}"
+            self._tell(ledger, lease, text, level=logging.WARNING)
         return True
 
     def _ends(self, ledger: Ledger, lease: Lease, positions: list[int]) -> bool:
         end = self._child(ledger, lease, "probe", positions=positions)
         return end is not None and end.code < 0
 
-    def _tell(self, ledger: Ledger, lease: Lease, text: str) -> None:
+    def _tell(
+        self, ledger: Ledger, lease: Lease, text: str, seconds: float | None = None, level: int = logging.INFO
+    ) -> None:
+        """Into the ledger, for everybody, and into the log of this worker."""
         ledger.note(lease.job_id, self.name, text)
-        self.log.info(text, extra={"job": lease.job_id, "run": lease.run_id, "shard": lease.number})
+        facts = {"job": lease.job_id, "run": lease.run_id, "shard": lease.number, "attempt": lease.attempts}
+        self.log.log(level, text, extra=facts if seconds is None else facts | {"ms": round(1000 * seconds)})
+
+
+def _spent(took: Mapping[str, float] | None) -> str:
+    """What a shard took, for people; nothing where it is not known."""
+    if not took:
+        return ""
+    phases = (("forward", "forward_s"), ("waiting for pictures", "decode_s"), ("thresholds", "threshold_s"))
+    seconds = ", ".join(f"{what} {took[name]:.1f} s" for what, name in phases)
+    return f" ({seconds}; {size(int(took['peak_rss_bytes']))} of memory, partial {size(int(took['bytes']))})"
 
 
 def worker_name() -> str:

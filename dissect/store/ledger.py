@@ -25,7 +25,8 @@ ATTEMPTS = 3
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job; `done` of `shards` shards are measured, `held` are being worked on. error: why it failed."""
+    """A job; `done` of `shards` shards are measured, `held` are being worked on, `set_aside` images were left out
+    because they end the process. attempts: leases of its shards. error: why it failed."""
 
     id: int
     run_id: str
@@ -42,6 +43,16 @@ class JobRecord:
     done: int
     attempts: int
     held: int
+    set_aside: int
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Of all known jobs: leases ever given, images set aside, leases that have run out and wait for another worker."""
+
+    leases: int
+    set_aside: int
+    lapsed: int
 
 
 @dataclass(frozen=True)
@@ -201,9 +212,11 @@ class Ledger:
         mine = shards.c.job_id == jobs.c.id
         tried = select(func.coalesce(func.sum(shards.c.token), 0)).where(mine)
         held = select(func.count()).where(mine, shards.c.state == "leased")
+        bad = select(func.count()).where(set_aside.c.job_id == jobs.c.id)
         query = select(
             jobs, count.scalar_subquery().label("shards"), done.scalar_subquery().label("done"),
             tried.scalar_subquery().label("attempts"), held.scalar_subquery().label("held"),
+            bad.scalar_subquery().label("set_aside"),
         )  # fmt: skip
         with self.store.reading() as connection:
             rows = connection.execute(query.order_by(jobs.c.id)).all()
@@ -234,6 +247,16 @@ class Ledger:
                 rows = connection.execute(select(table.c.state, func.count()).group_by(table.c.state))
                 found |= {f"{name}_{state}": count for state, count in rows}
         return found
+
+    def totals(self) -> Totals:
+        """What metrics tell beside the counts."""
+        late = (shards.c.state == "leased") & (shards.c.lease_until < self.clock())
+        with self.store.reading() as connection:
+            return Totals(
+                connection.execute(select(func.coalesce(func.sum(shards.c.token), 0))).scalar_one(),
+                connection.execute(select(func.count()).select_from(set_aside)).scalar_one(),
+                connection.execute(select(func.count()).select_from(shards).where(late)).scalar_one(),
+            )
 
     # Inside.
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from dissect.prometheus import Sample, exposition
 from dissect.serve.limits import Limits
-from dissect.serve.metrics import Sample, exposition
 from tests.dissect.serve.conftest import make_client
 from tests.dissect.store import makers
 

@@ -20,7 +20,7 @@ def test_files_that_a_killed_process_was_writing_go_after_an_hour(
     run = tmp_path / "cache" / ("a" * 16)
     left = [run / "0-counts.99.tmp", run / "shards" / ".00-of-02-x.partial.99.tmp", tmp_path / ".metrics.99.tmp",
             tmp_path / "cache" / "models" / "x.99.tmp", tmp_path / "reports" / ".kept.99.building" / "index.html",
-            tmp_path / "reports" / ".kept.old" / "index.html"]  # fmt: skip
+            tmp_path / "reports" / ".kept.old" / "index.html", tmp_path / "reports" / ".index.html.99"]  # fmt: skip
     kept = [run / "unfinished-0" / "state.npz", run / "0-counts.npy", tmp_path / "reports" / "kept" / "index.html"]
     for path in left + kept:
         path.parent.mkdir(parents=True, exist_ok=True)
