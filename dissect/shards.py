@@ -7,11 +7,16 @@
 Shards never open the database, which may lie on a file system that many machines share; `merge` alone writes it.
 """
 
+import atexit
 import dataclasses
+import functools
 import hashlib
 import json
 import os
 import re
+import shutil
+import socket
+import tempfile
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,6 +34,7 @@ from dissect.store import Store
 from dissect.workspace import Workspace
 
 Announce = Callable[[str], None]
+Took = dict[str, float]
 _NAME = re.compile(r"(\d+)-of-(\d+)-([0-9a-f]{64})\.partial")
 
 
@@ -68,6 +74,43 @@ def measure_shard(
 ) -> Path:
     """Measure a shard of a run whose request was kept, without the images that are `bad`; the file it left."""
     return _measure(workspace, prepared_again(workspace, run_id, announce), shard, False, announce, bad)
+
+
+def measure_elsewhere(values: Mapping[str, Any], run_id: str, shard: tuple[int, int]) -> tuple[bytes, Took]:
+    """The partial of a shard, and what it took, where the workspace is not at hand, only the files that the request
+    (the plain `values` that `keep_request` gave) names. Raises SpecError where it would be another run here."""
+    workspace, prepared = _prepared_elsewhere(json.dumps(values, sort_keys=True))
+    if prepared.run_id != run_id:
+        raise SpecError(f"{socket.gethostname()} has another release or other files than run {run_id} was begun with")
+    return _measured(workspace, prepared, shard, False, _silent)
+
+
+@functools.lru_cache(1)
+def _prepared_elsewhere(values: str) -> tuple[Workspace, Prepared]:
+    """A folder of its own, which goes with the process, and the request in it."""
+    folder = tempfile.mkdtemp(prefix="dissect-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    workspace = Workspace.at(folder)
+    return workspace, prepare(workspace, _revived(json.loads(values)), _silent)
+
+
+def _silent(line: str) -> None:
+    """Says nothing."""
+
+
+def keep(workspace: Workspace, run_id: str, shard: tuple[int, int], data: bytes, facts: Took) -> Path:
+    """Put the partial of a shard and what it took where `merge` looks for them; the partial's file. Raises
+    SpaceError."""
+    folder = _folder(workspace, run_id)
+    _put(folder / _took(shard), json.dumps(facts).encode())
+    return _put(folder / f"{_number(shard)}-{hashlib.sha256(data).hexdigest()}.partial", data)
+
+
+def begun(workspace: Workspace, run_id: str) -> int | None:
+    """In how many shards the run was begun here: where in several ways, the one of which most are there."""
+    names = [_NAME.fullmatch(path.name) for path in _folder(workspace, run_id).glob("*.partial")]
+    counts = {int(match[2]) for match in names if match}
+    return max(counts, key=lambda count: len(partials(workspace, run_id, count)) / count, default=None)
 
 
 def merge(workspace: Workspace, run_id: str, announce: Announce, bad: Mapping[int, str] | None = None) -> Outcome:
@@ -113,16 +156,21 @@ def _measure(
     workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce,
     bad: Mapping[int, str] | None = None,
 ) -> Path:  # fmt: skip
+    return keep(workspace, prepared.run_id, shard, *_measured(workspace, prepared, shard, whole, announce, bad))
+
+
+def _measured(
+    workspace: Workspace, prepared: Prepared, shard: tuple[int, int], whole: bool, announce: Announce,
+    bad: Mapping[int, str] | None = None,
+) -> tuple[bytes, Took]:  # fmt: skip
     timings, start = pipeline.Timings(), time.perf_counter()
     data = pipeline.measure(
         prepared.model.module, prepared.data, prepared.method,
         prepared.resources(workspace, f"-{shard[0]}-of-{shard[1]}"), shard, bad, whole, announce,
         thresholds=prepared.thresholds, timings=timings,
     )  # fmt: skip
-    folder = _folder(workspace, prepared.run_id)
     facts = vars(timings) | {"shard_s": time.perf_counter() - start, "peak_rss_bytes": peak_rss(), "bytes": len(data)}
-    _put(folder / _took(shard), json.dumps(facts).encode())
-    return _put(folder / f"{_number(shard)}-{hashlib.sha256(data).hexdigest()}.partial", data)
+    return data, facts
 
 
 def _finish(
@@ -146,11 +194,11 @@ def _finish(
         return _with_times(workspace, prepared.run_id, result, found)
 
 
-def took(workspace: Workspace, run_id: str, shard: tuple[int, int]) -> dict[str, float]:
+def took(workspace: Workspace, run_id: str, shard: tuple[int, int]) -> Took:
     """What shard (i, n) took where it was measured: seconds by phase and as a whole, bytes of memory and of its
     partial. Empty where that is not known."""
     try:
-        found: dict[str, float] = json.loads((_folder(workspace, run_id) / _took(shard)).read_text())
+        found: Took = json.loads((_folder(workspace, run_id) / _took(shard)).read_text())
     except (OSError, ValueError):
         return {}
     return found
@@ -200,10 +248,14 @@ def _folder(workspace: Workspace, run_id: str) -> Path:
 
 def _request(workspace: Workspace, run_id: str) -> RunRequest:
     try:
-        values = json.loads((_folder(workspace, run_id) / "request.json").read_text())
+        return _revived(json.loads((_folder(workspace, run_id) / "request.json").read_text()))
     except FileNotFoundError:
         known = ", ".join(waiting(workspace)) or "none"
         raise SpecError(f"no shards of run {run_id} in this workspace; runs with shards: {known}") from None
+
+
+def _revived(values: dict[str, Any]) -> RunRequest:
+    """The inverse of `_plain`."""
     for name in ("layers", "mean", "std"):
         values[name] = tuple(values[name]) if values[name] is not None else None
     for name in ("cache_dir", "thresholds"):

@@ -100,7 +100,15 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         metavar="I/N",
         help="measure shard I of N only (0 <= I < N <= 64); `dissect merge` finishes",
     )
-    parser.add_argument("--engine", choices=("local",), default="local", help="where shards run")
+    parser.add_argument(
+        "--engine",
+        choices=("local", "ray"),
+        default="local",
+        help="ray: spread over a Ray cluster whose nodes see the same files (extra [ray])",
+    )
+    parser.add_argument(
+        "--ray-address", metavar="ADDRESS", help="host:port of the cluster (default: the one on this machine)"
+    )
     parser.add_argument(
         "--memory",
         type=_bytes,
@@ -165,6 +173,10 @@ def run(args: argparse.Namespace) -> int:
     if "?" in args.layer:
         sys.stdout.write(list_layers(request) + "\n")
         return 0
+    if args.ray_address and args.engine != "ray":
+        raise SpecError("--ray-address belongs to --engine ray")
+    if args.shard and args.engine == "ray":
+        raise SpecError("--shard measures one shard here; --engine ray spreads them all: choose one")
     if args.shard:
         from dissect.shards import run_shard
 
@@ -172,7 +184,14 @@ def run(args: argparse.Namespace) -> int:
         shard = {"run": path.parent.parent.name, "shard": "{}/{}".format(*args.shard), "partial": str(path)}
         print(json.dumps(shard) if args.json else "run {run}, shard {shard}: {partial}".format(**shard))
         return 0
-    outcome = run_dissection(open_workspace(args), request, announce=lambda line: print(line, file=sys.stderr))
+    if args.engine == "ray":
+        from dissect.service.ray import Ray
+        from dissect.service.spread import run_spread
+
+        with Ray(args.ray_address) as engine:
+            outcome = run_spread(open_workspace(args), request, engine, lambda line: print(line, file=sys.stderr))
+    else:
+        outcome = run_dissection(open_workspace(args), request, announce=lambda line: print(line, file=sys.stderr))
     print(outcome.summary(), file=sys.stderr)
     if args.json:
         print(json.dumps(outcome.json()))
