@@ -6,8 +6,8 @@
 import argparse
 import tempfile
 import time
-from pathlib import Path
 
+from dissect.workspace import Workspace
 from tests.dissect.service.test_ledger import claims
 
 
@@ -18,7 +18,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
-        committed, wrong = claims(Path(folder), options.jobs, options.writers)
+        committed, wrong = claims(Workspace.at(folder), options.jobs, options.writers)
     seconds = time.monotonic() - start
     print(f"{committed:,} shards committed by {options.writers} writers in {seconds:.0f} s, {wrong} wrong")
 

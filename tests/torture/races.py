@@ -11,6 +11,7 @@ from pathlib import Path
 
 from dissect.store import Store
 from dissect.store.ledger import ATTEMPTS, Lease, Ledger
+from dissect.workspace import Workspace
 from tests.dissect.service import test_ledger
 from tests.dissect.store import makers
 from tests.torture.place import Place, Tally, begin, end, result
@@ -18,7 +19,7 @@ from tests.torture.place import Place, Tally, begin, end, result
 
 def claims(folder: Path, count: int) -> Tally:
     """Every shard is committed once, whoever races for it."""
-    committed, wrong = test_ledger.claims(folder, max(1, count // 64), 8)
+    committed, wrong = test_ledger.claims(Workspace.at(folder), max(1, count // 64), 8)
     with sqlite3.connect(folder / "dissect.sqlite") as db:
         sound = db.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     return Tally(committed, (committed - wrong) * sound)

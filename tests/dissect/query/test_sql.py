@@ -12,7 +12,6 @@ from dissect.store.sql import read_only_sql
 from dissect.workspace import Workspace
 from tests.dissect.query import console
 from tests.dissect.store import makers
-from tests.dissect.store.conftest import postgres_server, postgres_url  # noqa: F401
 
 WRITES = [
     "DELETE FROM runs", "UPDATE runs SET name = 'x'", "INSERT INTO meta VALUES ('a', 'b')", "DROP TABLE runs",
@@ -134,7 +133,7 @@ def test_wrong_sql_is_explained(store: Store) -> None:
             read_only_sql(store, statement)
 
 
-def test_on_postgresql(tmp_path: Path, postgres_url: str) -> None:  # noqa: F811
+def test_on_postgresql(tmp_path: Path, postgres_url: str) -> None:
     with Store.open(Workspace.at(tmp_path, postgres_url)) as store:
         makers.save(store, units=20)
     with Store.open(Workspace.at(tmp_path, postgres_url), readonly=True) as store:
