@@ -15,7 +15,9 @@ from dissect.shards import keep_request
 from dissect.store.ledger import Ledger
 from dissect.workspace import Workspace
 
-SHARD_IMAGES = 1024
+SHARD_IMAGES = 4096
+"""Half a minute to two for usual networks on a CPU: what a shard costs beside its images is then small, and so is what
+is lost with one."""
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import FrameType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
+from dissect.errors import RetryLater
 from dissect.process import code_version
 from dissect.progress import size
 from dissect.service.children import End, run_child
@@ -19,7 +20,10 @@ from dissect.store import Store
 from dissect.store.ledger import ATTEMPTS, OPEN, Lease, Ledger
 from dissect.workspace import Workspace
 
+P = ParamSpec("P")
+T = TypeVar("T")
 LEASE_SECONDS = 60.0
+PATIENCE = 600.0
 MAX_BAD_SHARE = 0.01
 """More images than this share of a job are not set aside: then something else is wrong."""
 _SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGUSR1: 75}
@@ -49,7 +53,7 @@ class Worker:
         signal that stopped it."""
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
-            with Store.open(self.workspace) as store:
+            with self._patiently(Store.open, self.workspace) as store:
                 self._loop(Ledger(store, time.time))
         finally:
             for number, handler in before.items():
@@ -58,14 +62,29 @@ class Worker:
 
     def _loop(self, ledger: Ledger) -> None:
         while not self._stop:
-            lease = ledger.claim(self.name, self.lease_seconds, code_version())
+            lease = self._patiently(ledger.claim, self.name, self.lease_seconds, code_version())
             if lease is not None:
                 self._work(ledger, lease)
                 write_metrics(ledger.store)
-            elif self.forever or any(j.state in OPEN and j.code_version == code_version() for j in ledger.jobs()):
+            elif self.forever or any(
+                j.state in OPEN and j.code_version == code_version() for j in self._patiently(ledger.jobs)
+            ):
                 time.sleep(min(1.0, self.lease_seconds / 4))  # somebody else's shard may come free
             else:
                 return
+
+    def _patiently(self, ask: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Ask the ledger; while the database is locked or away, again, for up to PATIENCE seconds."""
+        begun, pause = time.monotonic(), 0.5
+        while True:
+            try:
+                return ask(*args, **kwargs)
+            except RetryLater as error:
+                if self._stop or time.monotonic() - begun > PATIENCE:
+                    raise
+                self.log.warning(str(error))
+                time.sleep(pause)
+                pause = min(2 * pause, 10.0)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self._stop:
@@ -78,11 +97,11 @@ class Worker:
         started = time.monotonic()
         end = self._child(ledger, lease, lease.kind)
         if end is None:
-            if self._stop and ledger.give_back(lease):
+            if self._stop and self._patiently(ledger.give_back, lease):
                 self._tell(ledger, lease, f"{what}: given back")
             return
         if end.code == 0:
-            kept = ledger.commit(lease, end.result.get("partial"))
+            kept = self._patiently(ledger.commit, lease, end.result.get("partial"))
             self._excluded |= kept and bool(end.result.get("excluded"))
             seconds = time.monotonic() - started
             outcome = f"{'done' if kept else 'too late, not kept'} in {seconds:.1f} s{_spent(end.result.get('took'))}"
@@ -94,7 +113,13 @@ class Worker:
             return
         if end.code in _FINAL:
             lease = replace(lease, attempts=max(lease.attempts, ATTEMPTS))
-        if ledger.fail(lease, reason, self.pause * 2 ** (lease.attempts - 1) * (1 + random.random())):
+        if end.code == RetryLater.exit_code:  # somebody else is at it, or the database is away: no failure of the shard
+            self._patiently(ledger.give_back, lease)
+            self._tell(ledger, lease, f"{what}: later, {reason}", time.monotonic() - started, logging.WARNING)
+            time.sleep(self.pause)
+            return
+        pause = self.pause * 2 ** (lease.attempts - 1) * (1 + random.random())
+        if self._patiently(ledger.fail, lease, reason, pause):
             self._failed |= lease.attempts >= ATTEMPTS
             level = logging.ERROR if lease.attempts >= ATTEMPTS else logging.WARNING
             self._tell(ledger, lease, f"{what}: failed, {reason}", time.monotonic() - started, level)
@@ -112,7 +137,11 @@ class Worker:
             nonlocal renewed
             lost = False
             if time.monotonic() - renewed > self.lease_seconds / 3:
-                renewed, lost = time.monotonic(), not ledger.renew(lease, self.lease_seconds)
+                renewed = time.monotonic()
+                try:
+                    lost = not ledger.renew(lease, self.lease_seconds)
+                except RetryLater as error:  # the lease holds for a while; whether it held is asked at the end
+                    self.log.warning(str(error))
             return bool(self._stop) or lost
 
         return run_child(task | more, stop)
@@ -120,7 +149,7 @@ class Worker:
     def _poison(self, ledger: Ledger, lease: Lease, reason: str) -> bool:
         """Find the image that ends the process, and set it aside. False where no single one does, or too many would be
         gone."""
-        job = next(job for job in ledger.jobs() if job.id == lease.job_id)
+        job = next(job for job in self._patiently(ledger.jobs) if job.id == lease.job_id)
         if len(lease.bad) + 1 > max(1, MAX_BAD_SHARE * job.images):
             return False
         listed = self._child(ledger, lease, "positions")
@@ -133,7 +162,7 @@ class Worker:
             positions = positions[:half] if ends(positions[:half]) else positions[half:]
         if self._stop or not ends(positions):
             return False
-        if ledger.exclude(lease, positions[0], f"it ends the process that reads it: {reason}"):
+        if self._patiently(ledger.exclude, lease, positions[0], f"it ends the process that reads it: {reason}"):
             text = f"image {positions[0]} is set aside: {reason}"
             self._tell(ledger, lease, text, level=logging.WARNING)
         return True
@@ -146,7 +175,7 @@ class Worker:
         self, ledger: Ledger, lease: Lease, text: str, seconds: float | None = None, level: int = logging.INFO
     ) -> None:
         """Into the ledger, for everybody, and into the log of this worker."""
-        ledger.note(lease.job_id, self.name, text)
+        self._patiently(ledger.note, lease.job_id, self.name, text)
         facts = {"job": lease.job_id, "run": lease.run_id, "shard": lease.number, "attempt": lease.attempts}
         self.log.log(level, text, extra=facts if seconds is None else facts | {"ms": round(1000 * seconds)})
 

@@ -1,6 +1,6 @@
 """`make torture`: inject faults into whole runs and count what was survived and what was lost.
 
-    python -m tests.torture [--scale 1.0] [--only NAME ...] [--list]
+    python -m tests.torture [--scale 1.0 | --fixed] [--only NAME ...] [--list]
 
 Survived: the run, or the same command again, ended with tables and pages byte-equal to those of a quiet run; hostile
 input was refused or set aside, nothing in it ran, nothing outside was opened. Lost: anything else.
@@ -19,6 +19,7 @@ from tests.torture.families import FAMILIES
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--scale", type=float, default=1.0, metavar="X", help="this share of the faults")
+    parser.add_argument("--fixed", action="store_true", help="the small part that every test run does")
     parser.add_argument("--only", action="append", choices=FAMILIES)
     parser.add_argument("--list", action="store_true", help="name the families and their counts")
     options = parser.parse_args()
@@ -30,8 +31,11 @@ def main() -> None:
     lost, began = 0, time.monotonic()
     for name in options.only or FAMILIES:
         family = FAMILIES[name]
+        count = family.fixed if options.fixed else max(1, round(family.count * options.scale))
+        if not count:
+            continue
         with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-            tally = family.inject(Path(folder), max(1, round(family.count * options.scale)))
+            tally = family.inject(Path(folder), count)
         lost += tally.lost
         print(
             f"| {family.title} | {tally.injected:,} | {tally.survived:,} | {tally.lost:,} | {tally.seen} |", flush=True

@@ -2,7 +2,6 @@
 
 import random
 import string
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,15 +21,13 @@ SECONDS = 10
 
 
 def checkpoints(folder: Path, count: int) -> Tally:
-    """Each is refused within ten seconds, and no canary fires."""
-    tally, canary, slowest = Tally(), folder / "canary", 0.0
+    """Each is refused within ten seconds of CPU time (a busy machine says nothing about them), and no canary fires."""
+    tally, canary, cpu, wall = Tally(), folder / "canary", 0.0, 0.0
     for case in list(hostile.cases(str(canary)))[:count]:
-        begun = time.monotonic()
         verdict = hostile.present(case, folder)
-        took = time.monotonic() - begun
-        slowest = max(slowest, took)
-        tally.count(verdict.error is not None and took < SECONDS and not canary.exists())
-    tally.seen = f"slowest {slowest:.1f} s"
+        cpu, wall = max(cpu, verdict.cpu), max(wall, verdict.wall)
+        tally.count(verdict.error is not None and verdict.cpu < SECONDS and not canary.exists())
+    tally.seen = f"slowest {cpu:.1f} s of CPU time, {wall:.1f} s on the clock"
     return tally
 
 

@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 from PIL import Image
@@ -44,14 +45,15 @@ def kill_worker(folder: Path, count: int) -> Tally:
 def kill_child(folder: Path, count: int) -> Tally:
     """The process that measures a shard: a failed attempt."""
 
-    def youngest(worker: int) -> int | None:
-        found, parents = None, {worker}
-        for _ in range(2):  # the worker's child forks those that measure
-            parents = {pid for pid, parent in _processes() if parent in parents}
-            found = max(parents, default=None)
-        return found
+    return _kill(folder, count, _youngest)
 
-    return _kill(folder, count, youngest)
+
+def _youngest(worker: int) -> int | None:
+    """The process that measures: a child of that which the worker has forked from."""
+    parents = {worker}
+    for _ in range(2):
+        parents = {pid for pid, parent in _processes() if parent in parents}
+    return max(parents, default=None)
 
 
 def _processes() -> list[tuple[int, int]]:
@@ -73,8 +75,9 @@ def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tall
         place.submit(workspace, SHARDS)
         for _ in range(min(4, count - tally.injected)):
             worker, deadline = begin(place.worker(workspace)), time.monotonic() + 60
-            _wait_for_attempt(workspace, worker, deadline)
-            time.sleep(chance.uniform(0, 1.2))
+            while _youngest(worker) is None and _working(workspace) and time.monotonic() < deadline:
+                time.sleep(0.02)
+            time.sleep(chance.uniform(0, 0.6))
             found = victim(worker)
             try:
                 if found is not None:
@@ -96,17 +99,10 @@ def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tall
     return tally
 
 
-def _wait_for_attempt(workspace: Path, worker: int, deadline: float) -> None:
-    """Until this worker has begun a shard and its child has had time to begin; a first one takes two seconds."""
-    log = f"-{worker}"
-    while time.monotonic() < deadline:
-        with sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True) as db:
-            if db.execute("SELECT count(*) FROM events WHERE worker LIKE ?", (f"%{log}",)).fetchone()[0]:
-                time.sleep(1.6)
-                return
-            if db.execute("SELECT state FROM jobs").fetchone()[0] in ("finished", "failed"):
-                return
-        time.sleep(0.02)
+def _working(workspace: Path) -> bool:
+    """Whether the job has not ended."""
+    with closing(sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True, timeout=60)) as db:
+        return db.execute("SELECT state FROM jobs").fetchone()[0] in ("queued", "running")
 
 
 def poison(folder: Path, count: int) -> Tally:

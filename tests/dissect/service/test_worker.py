@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,10 @@ from PIL import Image
 
 import broden
 from dissect.cli.main import main
+from dissect.running import lock
+from dissect.service.logs import worker_log
+from dissect.service.worker import Worker
+from dissect.workspace import Workspace
 from tests.dissect.test_cli_run import NET, run, scores, tree
 from tests.dissect.tiny import TinySet
 
@@ -183,3 +188,30 @@ def test_what_cannot_work_fails_at_once(place: Path, tmp_path: Path) -> None:
     assert error is not None
     assert "index.csv" in error
     assert sum("attempt" in event for event in events(tmp_path)) == 1
+
+
+def test_a_locked_database_costs_time_only(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is held for longer than SQLite waits; the worker asks again."""
+    monkeypatch.setattr("dissect.store.engine.BUSY_SECONDS", 0.2)
+    assert main(["submit", str(spec(place, tmp_path, 2)), "--workspace", str(tmp_path)]) == 0
+    with sqlite3.connect(tmp_path / "dissect.sqlite", isolation_level=None, check_same_thread=False) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        threading.Timer(2.0, lambda: db.execute("ROLLBACK")).start()
+        begun = time.monotonic()
+        workspace = Workspace.at(tmp_path)
+        assert Worker(workspace, worker_log(workspace, "patient", "json")).run() == 0
+    assert time.monotonic() - begun > 1.5
+    assert jobs(tmp_path) == [("finished", None)]
+    assert "is in use by another process" in (tmp_path / "logs" / "patient.log").read_text()
+
+
+def test_a_run_that_another_process_is_at_waits(place: Path, tmp_path: Path) -> None:
+    """`dissect run` of the same holds its lock: that is no failed attempt."""
+    assert main(["submit", str(spec(place, tmp_path, 1)), "--workspace", str(tmp_path)]) == 0
+    run_id = next((tmp_path / "cache").glob("*/shards")).parent.name
+    with lock(Workspace.at(tmp_path), run_id):
+        worker = start(tmp_path)
+        wait_for(tmp_path, "finishing: later")
+    assert worker.wait(60) == 0
+    assert jobs(tmp_path) == [("finished", None)]
+    assert not any("failed" in event for event in events(tmp_path))
