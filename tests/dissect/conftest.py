@@ -15,8 +15,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def postgres_server() -> Iterator[str]:
     """Address of a PostgreSQL server with a slot for the database name; skips where there is none."""
-    with tempfile.TemporaryDirectory(prefix="dissect-pg-") as folder, postgres.server(Path(folder)) as address:
-        yield address
+    with tempfile.TemporaryDirectory(prefix="dissect-pg-") as folder, postgres.server(Path(folder)) as server:
+        yield server.address
 
 
 @pytest.fixture
