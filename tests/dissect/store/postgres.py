@@ -19,21 +19,25 @@ def _program(name: str) -> str | None:
 
 
 class Server:
-    """A server whose data lie in `folder`. address: the URL with a slot for the database's name."""
+    """A server whose data lie in `folder`. address: the URL with a slot for the database's name. listen: an address
+    of the network that it serves too, to everybody."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, listen: str = "") -> None:
         initdb, postgres = _program("initdb"), _program("postgres")
         if initdb is None or postgres is None:
             pytest.skip("PostgreSQL is not installed")
         pytest.importorskip("psycopg", reason="psycopg is not installed")
         self.folder, self.address = folder, f"postgresql+psycopg://dissect@/{{}}?host={folder}"
-        options = ["-k", str(folder), "-c", "listen_addresses=", "-c", "fsync=off"]
+        options = ["-k", str(folder), "-c", f"listen_addresses={listen}", "-c", "fsync=off"]
         self._command = [postgres, "-D", str(folder / "data"), *options]
         self._options: dict[str, Any] = {
             "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **_account(folder)
         }  # fmt: skip
         create = [initdb, "-D", str(folder / "data"), "-U", "dissect", "-A", "trust", "-N"]
         subprocess.run(create, check=True, **self._options)
+        if listen:
+            with open(folder / "data" / "pg_hba.conf", "a") as file:
+                file.write("host all all 0.0.0.0/0 trust\n")
         self.start()
 
     def start(self) -> None:
@@ -70,9 +74,9 @@ def _account(folder: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def server(folder: Path) -> Iterator[Server]:
+def server(folder: Path, listen: str = "") -> Iterator[Server]:
     """A server for a with block; skips the test where there is none, or no account to run it under."""
-    found = Server(folder)
+    found = Server(folder, listen)
     try:
         yield found
     finally:
