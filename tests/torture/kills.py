@@ -13,7 +13,7 @@ from PIL import Image
 
 import broden
 from tests.dissect.service.test_worker import POISON
-from tests.torture.place import Place, Tally, begin, end, result, run
+from tests.torture.place import NAME, Place, Tally, begin, end, result, run
 
 SHARDS = 8
 
@@ -68,7 +68,7 @@ def _processes() -> list[tuple[int, int]]:
 
 def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tally:
     place, tally, chance = Place(folder / "place"), Tally(), random.Random(1)
-    expected, number, redone = place.quiet(), 0, 0
+    expected, number, redone, retried = place.quiet(), 0, 0, 0
     while tally.injected < count:
         workspace, kills = folder / f"w{number}", 0
         number += 1
@@ -90,12 +90,16 @@ def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tall
             code = end(worker)
             kills += found is not None and code in (-signal.SIGKILL, 128 + signal.SIGTERM)
         ended = run(place.worker(workspace)) == 0
+        if not ended:  # the same shard met it three times
+            retried += 1
+            assert run(["retry", NAME, "--workspace", str(workspace)]) == 0
+            ended = run(place.worker(workspace)) == 0
         with sqlite3.connect(workspace / "dissect.sqlite") as db:
             texts = [row[0] for row in db.execute("SELECT text FROM events")]
         again = sum(": attempt " in text for text in texts) - sum("given back" in text for text in texts) - SHARDS - 1
         redone += again
         tally.count(ended and result(workspace) == expected and again <= kills, kills)
-    tally.seen = f"{redone} shards done again"
+    tally.seen = f"{redone} shards done again" + f", {retried} jobs failed and were retried" * bool(retried)
     return tally
 
 
