@@ -90,7 +90,7 @@ def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tall
             code = end(worker)
             kills += found is not None and code in (-signal.SIGKILL, 128 + signal.SIGTERM)
         ended = run(place.worker(workspace)) == 0
-        if not ended:  # the same shard met it three times
+        if _state(workspace) == "failed":  # the same shard met it three times
             retried += 1
             assert run(["retry", NAME, "--workspace", str(workspace)]) == 0
             ended = run(place.worker(workspace)) == 0
@@ -105,8 +105,12 @@ def _kill(folder: Path, count: int, victim: Callable[[int], int | None]) -> Tall
 
 def _working(workspace: Path) -> bool:
     """Whether the job has not ended."""
+    return _state(workspace) in ("queued", "running")
+
+
+def _state(workspace: Path) -> str:
     with closing(sqlite3.connect(f"file:{workspace / 'dissect.sqlite'}?mode=ro", uri=True, timeout=60)) as db:
-        return db.execute("SELECT state FROM jobs").fetchone()[0] in ("queued", "running")
+        return str(db.execute("SELECT state FROM jobs").fetchone()[0])
 
 
 def poison(folder: Path, count: int) -> Tally:
