@@ -14,15 +14,14 @@ Without --data a synthetic set of 600 images is made. Without names, all are run
 
 import argparse
 import json
-import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dissect.cli.main import ENVIRONMENT
+from dissect.cli.main import tune
 
-os.environ |= ENVIRONMENT  # before torch is imported: what the commands do
+tune()  # before torch is imported: what the commands do
 
 import broden
 from tests.bench import kernels, ledger, memory, overhead, scaling, whole

@@ -11,16 +11,15 @@ SHARED is the folder of weights and photos beside the checkout. Each prints one 
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dissect.cli.main import ENVIRONMENT
+from dissect.cli.main import tune
 
-os.environ |= ENVIRONMENT  # before torch is imported: what the commands do
+tune()  # before torch is imported: what the commands do
 
 import numpy as np
 import torch
