@@ -17,12 +17,10 @@ from dissect.progress import Progress
 from dissect.request import RunRequest
 from dissect.running import lock
 from dissect.scan import BLOCKS
+from dissect.service.queueing import SHARD_IMAGES
 from dissect.shards import begun, keep, keep_request, merge, partials
 from dissect.store import Store
 from dissect.workspace import Workspace
-
-SHARD_IMAGES = 1024
-"""Images of a shard, where there are more shards than places to measure them."""
 
 
 @dataclass(frozen=True)
