@@ -38,10 +38,15 @@ def iqr(intersection: np.ndarray, unit_area: np.ndarray, concept_area: np.ndarra
     2017; the measure by which GAN dissection chose its thresholds)."""
     n = np.asarray(pixels, np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
-        i, a, g = intersection / n, unit_area / n, concept_area / n
-        cells = ((i, a, g), (a - i, a, 1 - g), (g - i, 1 - a, g), (1 - a - g + i, 1 - a, 1 - g))
-        mutual = sum(_term(p, x * y) for p, x, y in cells)
-        joint = -sum(_term(p, 1.0) for p, _, _ in cells)
+        unit, concept = (unit_area, pixels - unit_area), (concept_area, pixels - concept_area)
+        only_unit, only_concept = unit_area - intersection, concept_area - intersection
+        neither = pixels - unit_area - only_concept  # of integers: an empty cell stays empty
+        cells = (
+            (intersection, unit[0], concept[0]), (only_unit, unit[0], concept[1]),
+            (only_concept, unit[1], concept[0]), (neither, unit[1], concept[1]),
+        )  # fmt: skip
+        mutual = sum(_term(p / n, (x / n) * (y / n)) for p, x, y in cells)
+        joint = -sum(_term(p / n, 1.0) for p, _, _ in cells)
         found: np.ndarray = np.clip(mutual / joint, 0, 1)
     return np.where(np.isfinite(found), found, np.nan)
 

@@ -19,12 +19,12 @@ from dissect.errors import SpecError
 BUSY_SECONDS = 10
 # Pages that a writer may hold before it must lock readers out to spill them; memory is taken as needed.
 WRITE_CACHE_KIB = 256 << 10
-_TCP = {
+_TIMEOUTS = {
     "connect_timeout": 10, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,
+    "tcp_user_timeout": 10_000, "options": "-c idle_in_transaction_session_timeout=30000",
 }  # fmt: skip
-"""Of a PostgreSQL connection, in seconds and, the last, milliseconds: behind a cut link TCP alone waits a quarter of an
-hour."""
+"""Of a PostgreSQL connection; the last two are milliseconds. Behind a cut link TCP alone waits a quarter of an hour, and
+the server would keep locked what the transaction of the one who was cut off had locked."""
 _WAL_FIXED = (3, 51, 3)
 _WAL_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 
@@ -72,7 +72,7 @@ def open_engine(url: URL, readonly: bool) -> Engine:
     """An engine without a pool (safe over fork; opening a file is cheap)."""
     if url.get_backend_name() != "sqlite":
         options: dict[str, Any] = {"postgresql_readonly": True} if readonly else {}
-        unless = {name: value for name, value in _TCP.items() if name not in url.query}
+        unless = {name: value for name, value in _TIMEOUTS.items() if name not in url.query}
         return create_engine(url, poolclass=NullPool, execution_options=options, connect_args=unless)
     path = url.database
     if not path:
