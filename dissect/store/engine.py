@@ -23,8 +23,8 @@ _TIMEOUTS = {
     "connect_timeout": 10, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
     "tcp_user_timeout": 10_000, "options": "-c idle_in_transaction_session_timeout=30000",
 }  # fmt: skip
-"""Of a PostgreSQL connection; the last two are milliseconds. Behind a cut link TCP alone waits a quarter of an hour, and
-the server would keep locked what the transaction of the one who was cut off had locked."""
+"""Of a PostgreSQL connection; the last two are milliseconds. Behind a cut link TCP alone waits a quarter of an hour,
+and the server would keep locked what the transaction of the one who was cut off had locked."""
 _WAL_FIXED = (3, 51, 3)
 _WAL_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 

@@ -220,7 +220,10 @@ class Ledger:
         )  # fmt: skip
         with self.store.reading() as connection:
             rows = connection.execute(query.order_by(jobs.c.id)).all()
-        return [JobRecord(**row._asdict() | {"request": json.loads(row.request)}) for row in rows]
+        plain = (
+            {"request": json.loads(row.request), "attempts": int(row.attempts)} for row in rows
+        )  # sums are Decimal
+        return [JobRecord(**row._asdict() | facts) for row, facts in zip(rows, plain)]
 
     def find(self, text: str) -> JobRecord:
         """A job by number, name or run id (or its beginning). Raises SpecError."""
@@ -253,7 +256,7 @@ class Ledger:
         late = (shards.c.state == "leased") & (shards.c.lease_until < self.clock())
         with self.store.reading() as connection:
             return Totals(
-                connection.execute(select(func.coalesce(func.sum(shards.c.token), 0))).scalar_one(),
+                int(connection.execute(select(func.coalesce(func.sum(shards.c.token), 0))).scalar_one()),
                 connection.execute(select(func.count()).select_from(set_aside)).scalar_one(),
                 connection.execute(select(func.count()).select_from(shards).where(late)).scalar_one(),
             )

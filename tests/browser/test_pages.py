@@ -312,6 +312,7 @@ def test_keyboard_tour(visit: Any, folder: Path) -> None:
     key.press("Escape")
     until(page, "!document.getElementById('unit').open")
     assert page.evaluate(focused) is not None
+    until(page, "!location.hash.includes('unit=')")  # the address follows a moment later
     key.press("/")
     assert page.evaluate("document.activeElement.id") == "q"
     key.type("cat")

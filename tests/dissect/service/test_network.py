@@ -100,7 +100,7 @@ def test_a_link_cut_for_longer_than_the_lease(place: Path, tmp_path: Path, link:
     with Store.open(Workspace.at(hard, url), readonly=True) as store:
         (job,) = Ledger(store, lambda: 0.0).jobs()
     assert (job.state, job.done) == ("finished", 12)
-    assert job.attempts > 13  # the shard that was held behind the cut was leased twice
+    assert job.attempts >= 13  # more where a shard was held behind the cut
 
 
 def test_a_short_cut_is_waited_out(place: Path, tmp_path: Path, link: Link, distant: Server) -> None:
