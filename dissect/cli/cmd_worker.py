@@ -29,5 +29,5 @@ def run(args: argparse.Namespace) -> int:
     from dissect.service.worker import Worker, worker_name
 
     workspace = open_workspace(args)
-    log = worker_log(workspace, worker_name(), args.log_format)
-    return Worker(workspace, log, args.lease, args.pause, args.forever).run()
+    with worker_log(workspace, worker_name(), args.log_format) as log:
+        return Worker(workspace, log, args.lease, args.pause, args.forever).run()

@@ -3,6 +3,8 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from logging.handlers import RotatingFileHandler
 
@@ -18,18 +20,25 @@ class _Json(logging.Formatter):
         return json.dumps(row | {name: getattr(record, name) for name in _FIELDS if hasattr(record, name)})
 
 
-def worker_log(workspace: Workspace, name: str, form: str) -> logging.Logger:
-    """Log of one worker: stderr and logs/NAME.log. form: "text" or "json"."""
+@contextmanager
+def worker_log(workspace: Workspace, name: str, form: str) -> Iterator[logging.Logger]:
+    """Log of one worker, for as long as it works: stderr and logs/NAME.log. form: "text" or "json"."""
     folder = workspace.root / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     log = logging.getLogger(name)
     log.setLevel(logging.INFO)
     log.propagate = False
     text = logging.Formatter("%(asctime)s job %(job)s %(message)s", defaults={"job": "-"})
-    for handler in (
+    handlers = (
         logging.StreamHandler(sys.stderr),
         RotatingFileHandler(folder / f"{name}.log", maxBytes=5 << 20, backupCount=3, encoding="utf-8"),
-    ):
+    )
+    for handler in handlers:
         handler.setFormatter(_Json() if form == "json" else text)
         log.addHandler(handler)
-    return log
+    try:
+        yield log
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            handler.close()

@@ -65,7 +65,7 @@ class Worker:
             lease = self._patiently(ledger.claim, self.name, self.lease_seconds, code_version())
             if lease is not None:
                 self._work(ledger, lease)
-                write_metrics(ledger.store)
+                self._patiently(write_metrics, ledger.store)
             elif self.forever or any(
                 j.state in OPEN and j.code_version == code_version() for j in self._patiently(ledger.jobs)
             ):

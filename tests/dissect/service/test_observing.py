@@ -124,17 +124,17 @@ def test_a_silent_worker_is_seen(tmp_path: Path) -> None:
 
 
 def test_logs_are_rotated(tmp_path: Path) -> None:
-    log = worker_log(Workspace.at(tmp_path), "rotated", "json")
-    log.removeHandler(log.handlers[0])
-    handler = log.handlers[0]
-    assert isinstance(handler, logging.handlers.RotatingFileHandler)
-    handler.maxBytes = 1000
-    for number in range(100):
-        log.info("event %d", number)
+    with worker_log(Workspace.at(tmp_path), "rotated", "json") as log:
+        log.removeHandler(log.handlers[0])
+        handler = log.handlers[0]
+        assert isinstance(handler, logging.handlers.RotatingFileHandler)
+        handler.maxBytes = 1000
+        for number in range(100):
+            log.info("event %d", number)
     files = sorted(path.name for path in (tmp_path / "logs").iterdir())
     assert files == ["rotated.log", "rotated.log.1", "rotated.log.2", "rotated.log.3"]
     assert all(path.stat().st_size <= 1000 for path in (tmp_path / "logs").iterdir())
-    handler.close()
+    assert not log.handlers
 
 
 def test_a_complaint_cannot_steer_a_terminal() -> None:

@@ -199,7 +199,8 @@ def test_a_locked_database_costs_time_only(place: Path, tmp_path: Path, monkeypa
         threading.Timer(2.0, lambda: db.execute("ROLLBACK")).start()
         begun = time.monotonic()
         workspace = Workspace.at(tmp_path)
-        assert Worker(workspace, worker_log(workspace, "patient", "json")).run() == 0
+        with worker_log(workspace, "patient", "json") as log:
+            assert Worker(workspace, log).run() == 0
     assert time.monotonic() - begun > 1.5
     assert jobs(tmp_path) == [("finished", None)]
     assert "is in use by another process" in (tmp_path / "logs" / "patient.log").read_text()
