@@ -136,7 +136,7 @@ class CandidateStore:
         self.peak_disk_bytes = 0
         self.disk_full = False
         self._memory: dict[int, Chunk] = {}
-        self._disk: dict[int, tuple[str, int, int]] = {}  # batch -> file, offset, length
+        self._disk: dict[int, tuple[str, int, int]] = {}  # batch -> file in the folder or any path, offset, length
         self._dropped: set[int] = set()
         self._prune_at = min(memory, 64 << 20)
         self._files = 0
@@ -207,15 +207,22 @@ class CandidateStore:
         self.peak_disk_bytes = max(self.peak_disk_bytes, self.disk_bytes)
 
     def get(self, batch: int) -> Chunk | None:
-        """The chunk of a batch, or None where it must be forwarded again."""
+        """The chunk of a batch, or None where it must be forwarded again: it was dropped, or its file is damaged."""
         if batch in self._memory:
             return self._memory[batch]
         if batch in self._disk:
             name, offset, length = self._disk[batch]
-            with open(self.folder / name, "rb") as file:
-                file.seek(offset)
-                return Chunk.from_bytes(file.read(length))
+            try:
+                with open(self.folder / name, "rb") as file:
+                    file.seek(offset)
+                    return Chunk.from_bytes(file.read(length))
+            except OSError:
+                return None
         return None
+
+    def adopt(self, batch: int, path: Path, offset: int, length: int) -> None:
+        """A chunk that lies in a file of somebody else's, which is neither counted nor written nor removed here."""
+        self._disk[batch] = (str(path.absolute()), offset, length)
 
     def drop_others(self, batches: Iterable[int]) -> None:
         """Every batch that is not held must be forwarded again."""

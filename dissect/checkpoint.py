@@ -6,8 +6,9 @@ The bytes depend on the state alone, so equal states are equal files.
 import io
 import json
 import os
+import struct
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +19,7 @@ import numpy as np
 from dissect.errors import SpaceError
 
 FORMAT = 2
+_LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a file in an archive; at last the bytes of its name and extra field
 _BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
 
 
@@ -69,6 +71,20 @@ def opened(path: Path) -> Iterator[State]:
         if meta.get("format") != FORMAT:
             raise ValueError(f"format {meta.get('format')}, expected {FORMAT}")
         yield State(meta, _Named(archive))
+
+
+def places(path: Path, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
+    """(name, offset, bytes) of arrays [n] uint8 in a state's file, which holds them as they are. Errors as `opened`."""
+    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+        for name in names:
+            with archive.open(f"{name}.npy") as entry:
+                np.lib.format.read_magic(entry)
+                (length,), _, _ = np.lib.format.read_array_header_1_0(entry)
+                inside = entry.tell()
+            start = archive.getinfo(f"{name}.npy").header_offset
+            file.seek(start)
+            fixed = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
+            yield name, start + _LOCAL_HEADER.size + fixed[-2] + fixed[-1] + inside, length
 
 
 class _Named(Mapping[str, np.ndarray]):

@@ -17,7 +17,6 @@ from torch import Tensor
 
 import broden
 from dissect import checkpoint, counting
-from dissect.candidates import Chunk
 from dissect.errors import DissectError, SpecError
 from dissect.measuring import measure
 from dissect.scan import BLOCKS, LayerScan
@@ -130,6 +129,7 @@ class Merge:
         for shard, path in self.partials.items():
             with _partial(path) as state:
                 bounds[shard] = [self._add(state, number, i, item) for i, item in enumerate(work)]
+                self._adopt(state, path, number, work)
         loose = set()
         for i, item in enumerate(work):
             item.store.drop_others(self.setting.batches)
@@ -156,13 +156,15 @@ class Merge:
             other.take(values, blocks)
             scan.merge(other)
             bound = other.bound
-        prefix = f"{number}/{i}/chunk/"
-        for name in state.arrays:
-            if name.startswith(prefix):
-                chunk = Chunk.from_bytes(state.arrays[name].tobytes())
-                if chunk is not None:
-                    item.store.put(int(name.removeprefix(prefix)), chunk, item.bound)
         return bound
+
+    @staticmethod
+    def _adopt(state: checkpoint.State, path: Path, number: int, work: list[Work]) -> None:
+        """Candidates stay where they are until they are counted."""
+        names = [name for name in state.arrays if name.startswith(f"{number}/") and "/chunk/" in name]
+        for name, offset, length in checkpoint.places(path, names):
+            _, i, _, batch = name.split("/")
+            work[int(i)].store.adopt(int(batch), path, offset, length)
 
 
 @contextmanager

@@ -6,13 +6,15 @@
                           -> results per layer
 
 Every stage is a mergeable accumulator over batches of a fixed grid; what is kept where never changes a count. One
-process does it all in `dissect`; many do it in shards, `measure` each and `finish` once, with the same bits.
+process does it all in `dissect`; many do it in shards (`sharded`), each measured once and then finished, with the same
+bits.
 """
 
 import copy
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -27,7 +29,7 @@ from dissect.errors import SpecError
 from dissect.estimate import Estimate, estimate
 from dissect.finished import load_pass, save_pass
 from dissect.forward import Forward
-from dissect.labels import LabelTotals
+from dissect.labels import LabelCache, LabelTotals
 from dissect.measuring import measure as measure_batches
 from dissect.method import Method, Resources
 from dissect.partial import Loose, Merge, measure_shard
@@ -38,8 +40,8 @@ from dissect.shelf import Shelf
 from dissect.work import Work
 
 __all__ = [
-    "Estimate", "LayerResult", "Loose", "Method", "Resources", "Result", "Timings", "dissect", "finish", "foretell",
-    "measure",
+    "Estimate", "LayerResult", "Loose", "Method", "Resources", "Result", "Sharded", "Timings", "dissect", "foretell",
+    "sharded",
 ]  # fmt: skip
 
 Announce = Callable[[str], None]
@@ -82,47 +84,59 @@ def foretell(module: nn.Module, data: broden.Dataset, method: Method, resources:
         return estimate(setting)
 
 
-def measure(
-    module: nn.Module,
-    data: broden.Dataset,
-    method: Method,
-    resources: Resources,
-    shard: tuple[int, int],
-    bad: Mapping[int, str] | None = None,
-    whole: bool = False,
-    announce: Announce = _silent,
-    own: bool = False,
-    thresholds: Mapping[str, np.ndarray] | None = None,
-    timings: Timings | None = None,
-) -> bytes:
-    """The partial of shard (i, n), 0 <= i < n <= 64: the same bytes wherever and whenever it is measured.
+class Sharded:
+    """A run in shards. What was set up and decoded for one shard serves the next, and the end."""
 
-    bad {position: reason}: images to set aside; they keep their slot. whole: keep all that the whole run could need
-    (see `finish`). timings: where the time that it took is noted. Raises as `dissect` does.
-    """
-    with _setting(module, data, method, resources, announce, own, thresholds, bad, timings) as setting:
+    def __init__(self, setting: Setting) -> None:
+        self._setting = setting
+
+    def measure(
+        self,
+        shard: tuple[int, int],
+        bad: Mapping[int, str] | None = None,
+        whole: bool = False,
+        timings: Timings | None = None,
+    ) -> bytes:
+        """The partial of shard (i, n), 0 <= i < n <= 64: the same bytes wherever and whenever it is measured.
+
+        bad {position: reason}: images to set aside; they keep their slot. whole: keep all that the whole run could
+        need (see `finish`). timings: where the time that it took is noted. Raises as `dissect` does.
+        """
+        data, folder = self._setting.data, self._setting.resources.folder
+        own = folder.with_name(f"{folder.name}-{shard[0]}-of-{shard[1]}")
+        setting = replace(
+            self._setting,
+            resources=replace(self._setting.resources, folder=own),
+            faults={p: broden.Fault(p, data.rows[p].image, reason) for p, reason in (bad or {}).items()},
+            timings=timings or Timings(),
+        )
         partial = measure_shard(setting, shard, whole)
-        shutil.rmtree(resources.folder, ignore_errors=True)
+        shutil.rmtree(own, ignore_errors=True)
         return partial
 
+    def finish(self, partials: Sequence[Path]) -> Result:
+        """The result of the run from the partials of all its shards, equal to that of `dissect`, bit for bit.
 
-def finish(
+        Raises Loose, naming the shards, where one has let values go that the thresholds need: measure those again with
+        whole=True. Raises SpecError where partials are missing, damaged, or of another run.
+        """
+        setting = replace(self._setting, faults={}, timings=Timings())
+        return _result(setting, Merge(setting, partials).work)
+
+
+@contextmanager
+def sharded(
     module: nn.Module,
     data: broden.Dataset,
     method: Method,
     resources: Resources,
-    partials: Sequence[Path],
     announce: Announce = _silent,
     own: bool = False,
     thresholds: Mapping[str, np.ndarray] | None = None,
-) -> Result:
-    """The result of a run from the partials of all its shards, equal to that of `dissect`, bit for bit.
-
-    Raises Loose, naming the shards, where one has let values go that the thresholds need: measure those again with
-    whole=True. Raises SpecError where partials are missing, damaged, or of another run.
-    """
+) -> Iterator[Sharded]:
+    """A run in shards, for as long as the block lasts; arguments and errors as of `dissect`."""
     with _setting(module, data, method, resources, announce, own, thresholds) as setting:
-        return _result(setting, Merge(setting, partials).work)
+        yield Sharded(setting)
 
 
 @contextmanager
@@ -134,8 +148,6 @@ def _setting(
     announce: Announce,
     own: bool,
     thresholds: Mapping[str, np.ndarray] | None,
-    bad: Mapping[int, str] | None = None,
-    timings: Timings | None = None,
 ) -> Iterator[Setting]:
     if not len(data):
         raise SpecError(f"data set {data.name!r} has no images to use")
@@ -162,8 +174,7 @@ def _setting(
             units = shapes[layer][2]
             if len(values) != units:
                 raise SpecError(f"{len(values)} thresholds are given for layer {layer!r}, which has {units} units")
-        faults = {p: broden.Fault(p, data.rows[p].image, reason) for p, reason in (bad or {}).items()}
-        yield Setting(data, method, resources, forward, plan, announce, given, faults, timings or Timings())
+        yield Setting(data, method, resources, forward, plan, announce, given, LabelCache(plan.label_bytes))
 
 
 def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:

@@ -80,10 +80,10 @@ class LayerScan:
         values = torch.cat([self._filled(), other._filled()], 1)
         fill = self.fill + other.fill
         count = min(self.keep, values.shape[1])
-        self.tail[:, :count] = values.topk(count).values
+        self.tail[:, :count] = values.topk(count, sorted=False).values
         self.fill = fill.clamp(max=self.keep)
         full = fill >= self.keep
-        self.bound[full] = self.tail[full, self.keep - 1]
+        self.bound[full] = self.tail[full, : self.keep].amin(1)
         torch.minimum(self.low, other.low, out=self.low)
         torch.maximum(self.high, other.high, out=self.high)
         self.nonfinite += other.nonfinite

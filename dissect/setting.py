@@ -32,7 +32,8 @@ class Setting:
     plan: Plan
     announce: Callable[[str], None]
     given: Mapping[str, Tensor]
-    faults: dict[int, broden.Fault]
+    cache: LabelCache
+    faults: dict[int, broden.Fault] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
     forwarded_again: int = 0
     disk_bytes: int = 0
@@ -40,7 +41,6 @@ class Setting:
     def __post_init__(self) -> None:
         self.convention = conventions.get(self.method.convention)
         self.primary = torch.from_numpy(np.array(self.data.labels.primary, np.int16))
-        self.cache = LabelCache(self.plan.label_bytes)
         self.valid = np.ones(len(self.data), bool)
         self.valid[list(self.faults)] = False
 

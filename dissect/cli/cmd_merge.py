@@ -33,10 +33,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def run(args: argparse.Namespace) -> int:
     from dissect.errors import SpecError
-    from dissect.shards import merge, waiting
+    from dissect.shard_files import ShardFiles
+    from dissect.shards import merge
 
     workspace = open_workspace(args)
-    ids = [args.run] if args.run else waiting(workspace)
+    ids = [args.run] if args.run else ShardFiles.waiting(workspace)
     if len(ids) != 1:
         named = f": name one of {', '.join(ids)}" if ids else ": measure them with `dissect run … --shard i/n`"
         raise SpecError(f"{len(ids) or 'no'} runs have shards in workspace {workspace.root}{named}")

@@ -1,4 +1,4 @@
-"""One attempt at a shard, in a process of its own (`children`).
+"""Attempts at the shards of one run, in a process of their own (`children`).
 
 A task is a plain object: {"workspace": …, "db": …, "run": …, "kind": "measure", "shard": [0, 8], "bad": {…}}. Kind
 "measure" leaves a partial, "finish" the rows and pages of the run; "positions" tells which images the shard holds, and
@@ -10,21 +10,25 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from multiprocessing.connection import Connection
 from multiprocessing.process import parent_process
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broden import BrodenError
 from dissect.errors import DissectError
 from dissect.workspace import Workspace
 
+if TYPE_CHECKING:
+    from dissect.shards import Shards
+
 _DEATH_SIGNAL = 1  # of prctl(2)
 
 
-def main(task: dict[str, Any], results: Connection, lines: Connection) -> None:
-    """Do a task: its result goes to `results` as JSON, what is said to `lines`. Exits with the code of what went
-    wrong."""
+def main(tasks: Connection, results: Connection, lines: Connection) -> None:
+    """Do tasks of one run, one after another, until none comes: their results go to `results` as JSON, what is said to
+    `lines`. What goes wrong ends the process with its code."""
     ctypes.CDLL(None).prctl(_DEATH_SIGNAL, signal.SIGKILL)
     worker = parent_process()
     if worker is None or not worker.is_alive():  # it died before the line above
@@ -32,19 +36,30 @@ def main(task: dict[str, Any], results: Connection, lines: Connection) -> None:
     os.setsid()  # a Ctrl-C is for the worker, which then says what becomes of the shard
     os.dup2(lines.fileno(), 1)
     os.dup2(lines.fileno(), 2)
+    from dissect.shards import Shards  # not above: a worker needs no torch
+
+    with ExitStack() as opened:
+        shards: Shards | None = None
+        try:
+            for task in iter(lambda: _next(tasks), None):
+                if shards is None:
+                    workspace = Workspace(Path(task["workspace"]), task["db"])
+                    shards = opened.enter_context(Shards.again(workspace, task["run"], _say))
+                results.send_bytes(json.dumps(_do(task, shards)).encode())
+        except DissectError as error:
+            _end(str(error), error.exit_code)
+        except BrodenError as error:
+            _end(str(error), 2)
+        except MemoryError:
+            _end("out of memory", 5)
+
+
+def _next(tasks: Connection) -> dict[str, Any] | None:
+    """The next task; None where there will be no more."""
     try:
-        results.send_bytes(json.dumps(_do(task, Workspace(Path(task["workspace"]), task["db"]))).encode())
-    except DissectError as error:
-        _end(str(error), error.exit_code)
-    except BrodenError as error:
-        _end(str(error), 2)
-    except MemoryError:
-        _end("out of memory", 5)
-
-
-def received(results: Connection) -> dict[str, Any]:
-    """The result of a child that ended well."""
-    found: dict[str, Any] = json.loads(results.recv_bytes())
+        found: dict[str, Any] = json.loads(tasks.recv_bytes())
+    except EOFError:
+        return None
     return found
 
 
@@ -53,21 +68,17 @@ def _end(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _do(task: dict[str, Any], workspace: Workspace) -> dict[str, Any]:
-    from dissect import shards
-
+def _do(task: dict[str, Any], shards: "Shards") -> dict[str, Any]:
     bad = {int(position): reason for position, reason in task.get("bad", {}).items()}
     if task["kind"] == "finish":
-        outcome = shards.merge(workspace, task["run"], _say, bad)
-        return {"excluded": outcome.excluded}
+        return {"excluded": shards.merge(bad).excluded}
     number, count = task["shard"]
     if task["kind"] == "measure":
-        partial = shards.measure_shard(workspace, task["run"], (number, count), bad, _say)
-        return {"partial": partial.name, "took": shards.took(workspace, task["run"], (number, count))}
-    prepared = shards.prepared_again(workspace, task["run"], _say)
+        partial = shards.measure((number, count), bad)
+        return {"partial": partial.name, "took": shards.files.took((number, count))}
     if task["kind"] == "positions":
-        return {"positions": [p for p in _positions(prepared, (number, count)) if p not in bad]}
-    _probe(prepared, task["positions"])
+        return {"positions": [p for p in _positions(shards.prepared, (number, count)) if p not in bad]}
+    _probe(shards.prepared, task["positions"])
     return {}
 
 

@@ -3,12 +3,15 @@
 What a child does to its memory, its descriptors or itself, it does to nobody else. It dies with its worker.
 """
 
+import json
 import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
 from typing import Any
 
 from dissect.service import attempt
@@ -23,48 +26,124 @@ _VANISHED = 255
 
 @dataclass(frozen=True)
 class End:
-    """How a child ended. code: its exit code, negative for a signal; complaint: the last line that it wrote."""
+    """How a task ended. code: 0, or the exit code of the child that it ended, negative for a signal; complaint: the
+    last line that the child wrote."""
 
     code: int
     result: dict[str, Any]
     complaint: str
 
 
-def run_child(task: dict[str, Any], stop: Callable[[], bool], every: float = 0.2) -> End | None:
-    """Have a child do a task of `attempt`; None where `stop`, asked every so many seconds, had it killed."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(_WARM)
-    results, result_end = context.Pipe(duplex=False)
-    lines, line_end = context.Pipe(duplex=False)
-    child = context.Process(target=attempt.main, args=(task, result_end, line_end))
-    with results, lines:
-        with result_end, line_end:
+class Child:
+    """Does tasks of `attempt` in another process, for a with block: those of one run in the same one, as long as none
+    fails."""
+
+    def __init__(self) -> None:
+        self._running: _Running | None = None
+        self._run = ""
+
+    def __enter__(self) -> "Child":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def do(self, task: dict[str, Any], stop: Callable[[], bool], every: float = 0.2) -> End | None:
+        """How a task ended; None where `stop`, asked every so many seconds, had the process killed."""
+        if self._run != task["run"]:
+            self.close()
+        try:
+            self._running, self._run = self._running or _Running(), task["run"]
+        except (EOFError, OSError):  # the process that forks is gone; the next start makes another
+            return End(-signal.SIGKILL, {}, "")
+        end = self._running.do(task, stop, every)
+        if end is None or end.code != 0:
+            self.close()
+        return end
+
+    def close(self) -> None:
+        """Let the process go, and its memory."""
+        if self._running is not None:
+            self._running.close()
+        self._running = None
+
+
+class _Running:
+    """A process and the pipes to it."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(_WARM)
+        with ExitStack() as ends:
+            tasks, self._tasks = context.Pipe(duplex=False)
+            self._results, results = context.Pipe(duplex=False)
+            self._lines, lines = context.Pipe(duplex=False)
+            theirs = [ends.enter_context(end) for end in (tasks, results, lines)]
+            self._process = context.Process(target=attempt.main, args=theirs)
             try:
-                child.start()
-            except (EOFError, OSError):  # the process that forks is gone; the next start makes another
-                return End(-signal.SIGKILL, {}, "")
-        said, sources = b"", [child.sentinel, lines.fileno()]
-        while child.sentinel not in (ready := wait(sources, every)):
-            if lines.fileno() in ready:
-                said, sources = _more(lines.fileno(), said, sources)
+                self._process.start()
+            except (EOFError, OSError):
+                self._hang_up()
+                raise
+
+    def do(self, task: dict[str, Any], stop: Callable[[], bool], every: float) -> End | None:
+        said = b""
+        sources: list[int | Connection] = [self._process.sentinel, self._results, self._lines]
+        try:
+            self._tasks.send_bytes(json.dumps(task).encode())
+        except OSError:
+            pass  # it has ended; why is told below
+        while True:
+            ready = wait(sources, every)
+            if self._lines in ready:
+                part = _some(self._lines)
+                said = (said + part)[-_TAIL:]
+                if not part:
+                    sources.remove(self._lines)
+            if self._results in ready:
+                result = _result(self._results)
+                if result is not None:
+                    return End(0, result, "")
+                sources.remove(self._results)
+            if self._process.sentinel in ready:
+                break
             if stop():
-                child.kill()
-                child.join()
                 return None
-        child.join()
-        while lines.poll() and lines.fileno() in sources:
-            said, sources = _more(lines.fileno(), said, sources)
-        code = -signal.SIGKILL if child.exitcode in (None, _VANISHED) else child.exitcode
-        result = attempt.received(results) if code == 0 else {}
-    child.close()
-    complaints = said.decode(errors="replace").strip().splitlines() if code > 0 else []
-    return End(code, result, _plain(complaints[-1].removeprefix("dissect: ")) if complaints else "")
+        self._process.join()
+        while self._lines in sources and self._lines.poll() and (part := _some(self._lines)):
+            said = (said + part)[-_TAIL:]
+        code = self._process.exitcode
+        if code in (None, 0, _VANISHED):  # it ended by itself only when there is no more to do
+            code = -signal.SIGKILL
+        complaints = said.decode(errors="replace").strip().splitlines() if code > 0 else []
+        return End(code, {}, _plain(complaints[-1].removeprefix("dissect: ")) if complaints else "")
+
+    def close(self) -> None:
+        """End it; between tasks it holds nothing that must be put away."""
+        self._hang_up()
+        self._process.kill()
+        self._process.join()
+        self._process.close()
+
+    def _hang_up(self) -> None:
+        for end in (self._tasks, self._results, self._lines):
+            end.close()
 
 
-def _more(source: int, said: bytes, sources: list[int]) -> tuple[bytes, list[int]]:
-    """The tail of what was said so far, and what is left to wait for: not `source` once it has ended."""
-    part = os.read(source, _TAIL)
-    return (said + part)[-_TAIL:], sources if part else [other for other in sources if other != source]
+def _some(lines: Connection) -> bytes:
+    """Some of what was said; nothing once the pipe has ended."""
+    return os.read(lines.fileno(), _TAIL)
+
+
+def _result(results: Connection) -> dict[str, Any] | None:
+    """What came of a task; None where the process ended first."""
+    try:
+        found: dict[str, Any] = json.loads(results.recv_bytes())
+    except EOFError:
+        return None
+    return found
 
 
 def _plain(line: str) -> str:

@@ -11,7 +11,7 @@ from dissect.preparing import Prepared, prepare
 from dissect.process import code_version
 from dissect.scan import BLOCKS
 from dissect.service.spec import Spec
-from dissect.shards import keep_request
+from dissect.shard_files import ShardFiles
 from dissect.store.ledger import Ledger
 from dissect.workspace import Workspace
 
@@ -62,7 +62,7 @@ def submit(workspace: Workspace, ledger: Ledger, planned: list[Planned], priorit
     """Queue planned runs: (job, whether it is new) of each."""
     found = []
     for item in planned:
-        request = keep_request(workspace, item.prepared)
+        request = ShardFiles(workspace, item.prepared.run_id).keep_request(item.prepared.request)
         name = item.prepared.request.name or item.prepared.run_id
         found.append(
             ledger.submit(item.prepared.run_id, name, request, item.shards, item.images, priority, code_version())

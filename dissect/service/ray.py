@@ -17,7 +17,8 @@ from typing import Any
 
 from dissect.errors import DissectError, RetryLater, SpecError
 from dissect.service.spread import Measured, Order
-from dissect.shards import Took, measure_elsewhere
+from dissect.shard_files import Took
+from dissect.shards import measure_elsewhere
 
 ATTEMPTS = 3
 CONNECT_SECONDS = 5.0

@@ -18,7 +18,8 @@ from dissect.request import RunRequest
 from dissect.running import lock
 from dissect.scan import BLOCKS
 from dissect.service.queueing import SHARD_IMAGES
-from dissect.shards import begun, keep, keep_request, merge, partials
+from dissect.shard_files import ShardFiles
+from dissect.shards import merge
 from dissect.store import Store
 from dissect.workspace import Workspace
 
@@ -56,17 +57,18 @@ def run_spread(workspace: Workspace, request: RunRequest, engine: Engine, announ
     """Dissect what a request describes on an engine: as `run_dissection`, with the same bits."""
     prepared = prepare(workspace, request, announce)
     run_id, images = prepared.run_id, len(prepared.data)
-    values = keep_request(workspace, prepared)
+    files = ShardFiles(workspace, run_id)
+    values = files.keep_request(prepared.request)
     with lock(workspace, run_id, "engine"):
         if not _finished(workspace, run_id):
-            count = begun(workspace, run_id) or min(BLOCKS, max(engine.slots, math.ceil(images / SHARD_IMAGES)))
-            missing = sorted(set(range(count)) - partials(workspace, run_id, count).keys())
+            count = files.begun() or min(BLOCKS, max(engine.slots, math.ceil(images / SHARD_IMAGES)))
+            missing = sorted(set(range(count)) - files.partials(count).keys())
             announce(f"{count} shards, {count - len(missing)} of them there already")
             progress = Progress("shards", count, count - len(missing), "shards")
             for one in engine.map(Order(values, run_id, count), missing):
                 if hashlib.sha256(one.data).hexdigest() != one.sha256:
                     raise DissectError(f"shard {one.number}/{count} came back damaged: run the same command again")
-                keep(workspace, run_id, (one.number, count), one.data, dict(one.took))
+                files.keep((one.number, count), one.data, dict(one.took))
                 progress.advance(1)
             progress.close()
         return merge(workspace, run_id, announce)

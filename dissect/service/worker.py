@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 from dissect.errors import RetryLater
 from dissect.process import code_version
 from dissect.progress import size
-from dissect.service.children import End, run_child
+from dissect.service.children import Child, End
 from dissect.service.metrics import write_metrics
 from dissect.store import Store
 from dissect.store.ledger import ATTEMPTS, OPEN, Lease, Ledger
@@ -40,6 +40,7 @@ class Worker:
     lease_seconds: float = LEASE_SECONDS
     pause: float = 5.0
     forever: bool = False
+    _child: Child = field(default_factory=Child, repr=False)
     _stop: int = 0
     _failed: bool = field(default=False, repr=False)
     _excluded: bool = field(default=False, repr=False)
@@ -53,7 +54,7 @@ class Worker:
         signal that stopped it."""
         before = {number: signal.signal(number, self._on_signal) for number in _SIGNALS}
         try:
-            with self._patiently(Store.open, self.workspace) as store:
+            with self._child, self._patiently(Store.open, self.workspace) as store:
                 self._loop(Ledger(store, time.time))
         finally:
             for number, handler in before.items():
@@ -65,8 +66,12 @@ class Worker:
             lease = self._patiently(ledger.claim, self.name, self.lease_seconds, code_version())
             if lease is not None:
                 self._work(ledger, lease)
+                if lease.kind == "finish":
+                    self._child.close()
                 self._patiently(write_metrics, ledger.store)
-            elif self.forever or any(
+                continue
+            self._child.close()
+            if self.forever or any(
                 j.state in OPEN and j.code_version == code_version() for j in self._patiently(ledger.jobs)
             ):
                 time.sleep(min(1.0, self.lease_seconds / 4))  # somebody else's shard may come free
@@ -95,7 +100,7 @@ class Worker:
         what = f"shard {lease.number}/{lease.count}" if lease.kind == "measure" else "finishing"
         self._tell(ledger, lease, f"{what}: attempt {lease.attempts}")
         started = time.monotonic()
-        end = self._child(ledger, lease, lease.kind)
+        end = self._do(ledger, lease, lease.kind)
         if end is None:
             if self._stop and self._patiently(ledger.give_back, lease):
                 self._tell(ledger, lease, f"{what}: given back")
@@ -124,7 +129,7 @@ class Worker:
             level = logging.ERROR if lease.attempts >= ATTEMPTS else logging.WARNING
             self._tell(ledger, lease, f"{what}: failed, {reason}", time.monotonic() - started, level)
 
-    def _child(self, ledger: Ledger, lease: Lease, kind: str, **more: Any) -> End | None:
+    def _do(self, ledger: Ledger, lease: Lease, kind: str, **more: Any) -> End | None:
         """Have a child do its part of a shard; None where it was stopped, because this worker is or because the shard
         is no longer held."""
         task = {
@@ -144,7 +149,7 @@ class Worker:
                     self.log.warning(str(error))
             return bool(self._stop) or lost
 
-        return run_child(task | more, stop)
+        return self._child.do(task | more, stop)
 
     def _poison(self, ledger: Ledger, lease: Lease, reason: str) -> bool:
         """Find the image that ends the process, and set it aside. False where no single one does, or too many would be
@@ -152,7 +157,7 @@ class Worker:
         job = next(job for job in self._patiently(ledger.jobs) if job.id == lease.job_id)
         if len(lease.bad) + 1 > max(1, MAX_BAD_SHARE * job.images):
             return False
-        listed = self._child(ledger, lease, "positions")
+        listed = self._do(ledger, lease, "positions")
         positions: list[int] = listed.result.get("positions", []) if listed else []
         ends: Callable[[list[int]], bool] = lambda part: self._ends(ledger, lease, part)  # noqa: E731
         if not positions or not ends(positions):
@@ -168,7 +173,7 @@ class Worker:
         return True
 
     def _ends(self, ledger: Ledger, lease: Lease, positions: list[int]) -> bool:
-        end = self._child(ledger, lease, "probe", positions=positions)
+        end = self._do(ledger, lease, "probe", positions=positions)
         return end is not None and end.code < 0
 
     def _tell(

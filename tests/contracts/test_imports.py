@@ -39,7 +39,7 @@ RANKS = (
     ("api",),
     ("request", "outcome"),
     ("untrained",),
-    ("threshold_file",),
+    ("threshold_file", "shard_files"),
     ("preparing",),
     ("recording",),
     ("running",),

@@ -205,7 +205,7 @@ def shards(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Callable[
         paths = []
         for i in reversed(range(count)):
             path = folder / f"{i}.partial"
-            path.write_bytes(_sharded(pipeline.measure, tiny, folder, shard=(i, count), **options))
+            path.write_bytes(_sharded(measure, tiny, folder, shard=(i, count), **options))
             paths.append(path)
         return paths
 
@@ -218,6 +218,16 @@ def _sharded(call, tiny: TinySet, folder: Path, **options: object):  # type: ign
     return call(Net(), broden.open(tiny.folder), method, Resources(folder / "work"), **options)
 
 
+def measure(*what: Any, thresholds: Any = None, **options: Any) -> bytes:
+    with pipeline.sharded(*what, thresholds=thresholds) as work:
+        return work.measure(**options)
+
+
+def finish(*what: Any, thresholds: Any = None, **options: Any) -> pipeline.Result:
+    with pipeline.sharded(*what, thresholds=thresholds) as work:
+        return work.finish(**options)
+
+
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_shards_give_the_same_bits(
     tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, shards: Callable[..., list[Path]], count: int
@@ -225,11 +235,11 @@ def test_shards_give_the_same_bits(
     paths = shards(count)
     assert [path.read_bytes() for path in shards(count)] == [path.read_bytes() for path in paths]
     try:
-        result = _sharded(pipeline.finish, tiny, tmp_path, partials=paths)
+        result = _sharded(finish, tiny, tmp_path, partials=paths)
     except pipeline.Loose as loose:
         whole = shards(count, whole=True)
         chosen = [whole[k] if count - 1 - k in loose.shards else path for k, path in enumerate(paths)]
-        result = _sharded(pipeline.finish, tiny, tmp_path, partials=chosen)
+        result = _sharded(finish, tiny, tmp_path, partials=chosen)
     assert_same(quiet, result)
 
 
@@ -241,7 +251,7 @@ def test_a_shard_that_let_too_much_go_is_named(
     monkeypatch.setattr(partial, "shard_keep", lambda keep, images, total, slack: 2)
     paths = shards(2)
     with pytest.raises(pipeline.Loose) as loose:
-        _sharded(pipeline.finish, tiny, tmp_path, partials=paths)
+        _sharded(finish, tiny, tmp_path, partials=paths)
     assert loose.value.shards == (0, 1)
 
 
@@ -258,9 +268,9 @@ def test_shards_that_do_not_go_together_are_refused(
     ):
         cut.write_bytes(paths[0].read_bytes()[:-4000])
         with pytest.raises(SpecError, match=message):
-            _sharded(pipeline.finish, tiny, tmp_path, partials=given)
+            _sharded(finish, tiny, tmp_path, partials=given)
     with pytest.raises(SpecError, match="shard 2/2 does not exist"):
-        _sharded(pipeline.measure, tiny, tmp_path, shard=(2, 2))
+        _sharded(measure, tiny, tmp_path, shard=(2, 2))
 
 
 def test_shards_with_other_samples_of_peaks_are_refused(
@@ -271,12 +281,12 @@ def test_shards_with_other_samples_of_peaks_are_refused(
     plan = pipeline.make_plan
     monkeypatch.setattr(pipeline, "make_plan", lambda *args: dataclasses.replace(plan(*args), every=2))
     with pytest.raises(SpecError, match="is a shard of another run"):
-        _sharded(pipeline.finish, tiny, tmp_path, partials=paths)
+        _sharded(finish, tiny, tmp_path, partials=paths)
 
 
 def test_a_bad_image_of_a_shard_is_set_aside(tiny: TinySet, tmp_path: Path, shards: Callable[..., list[Path]]) -> None:
     paths = shards(2, bad={7: "it ended the process three times"})
-    result = _sharded(pipeline.finish, tiny, tmp_path, partials=paths)
+    result = _sharded(finish, tiny, tmp_path, partials=paths)
     assert result.images == 23
     assert [(fault.position, fault.reason) for fault in result.faults] == [(7, "it ended the process three times")]
 
@@ -287,7 +297,7 @@ def test_given_thresholds_count_as_they_stand(
     """The run's own thresholds give its own counts; lower ones, larger masks."""
     given = {name: layer.threshold for name, layer in quiet.layers.items()}
     again = _sharded(pipeline.dissect, tiny, tmp_path, thresholds=given)
-    parted = _sharded(pipeline.finish, tiny, tmp_path, partials=shards(2, thresholds=given), thresholds=given)
+    parted = _sharded(finish, tiny, tmp_path, partials=shards(2, thresholds=given), thresholds=given)
     lower = {name: values - 0.5 for name, values in given.items()}
     wider = _sharded(pipeline.dissect, tiny, tmp_path, thresholds=lower)
     for name, layer in quiet.layers.items():

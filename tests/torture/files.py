@@ -4,7 +4,7 @@ import random
 import subprocess
 from pathlib import Path
 
-from dissect.shards import partials as found_partials
+from dissect.shard_files import ShardFiles
 from dissect.workspace import Workspace
 from tests.torture.place import Place, Tally, result, run
 
@@ -51,9 +51,9 @@ def partials(folder: Path, count: int) -> Tally:
         else:
             del data[chance.randrange(len(data)) :]
         path.write_bytes(bytes(data))
-        tally.count(0 not in found_partials(Workspace.at(workspace), name, 2))
+        tally.count(0 not in ShardFiles(Workspace.at(workspace), name).partials(2))
     path.write_bytes(whole)
-    assert 0 in found_partials(Workspace.at(workspace), name, 2)
+    assert 0 in ShardFiles(Workspace.at(workspace), name).partials(2)
     return tally
 
 

@@ -5,13 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
 
 from dissect.cli.main import main
-from dissect.service.children import run_child
+from dissect.service.children import Child, End
 from dissect.service.worker import _FINAL
 from tests.dissect.service.test_worker import POISON, place, spec, start, wait_for
 from tests.dissect.test_cli_run import NET
@@ -28,6 +29,12 @@ def never() -> bool:
     return False
 
 
+def done(workspace: Path, stop: Callable[[], bool] = never, **options: float) -> End | None:
+    """One task in a process of its own."""
+    with Child() as child:
+        return child.do(task(workspace, kind="finish"), stop, **options)
+
+
 def alive(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
@@ -36,7 +43,7 @@ def alive(pid: int) -> bool:
 
 
 def test_a_mistake_is_told_with_its_code(tmp_path: Path) -> None:
-    end = run_child(task(tmp_path, kind="finish"), never)
+    end = done(tmp_path)
     assert end is not None
     assert end.code == 2
     assert end.code in _FINAL
@@ -44,17 +51,17 @@ def test_a_mistake_is_told_with_its_code(tmp_path: Path) -> None:
 
 
 def test_a_stop_kills_it(tmp_path: Path) -> None:
-    assert run_child(task(tmp_path, kind="finish"), lambda: True, every=0.0) is None
+    assert done(tmp_path, lambda: True, every=0.0) is None
 
 
 def test_the_process_that_forks_may_die(tmp_path: Path) -> None:
     """A failed attempt at worst; the next one has another process to be forked from."""
-    assert run_child(task(tmp_path, kind="finish"), never) is not None
+    assert done(tmp_path) is not None
     os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # type: ignore[attr-defined]
     codes = set[int]()
     limit = time.monotonic() + 20
     while 2 not in codes and time.monotonic() < limit:
-        end = run_child(task(tmp_path, kind="finish"), never)
+        end = done(tmp_path)
         assert end is not None
         codes.add(end.code)
     assert 2 in codes

@@ -17,9 +17,9 @@ import pytest
 from dissect import shards
 from dissect.cli.main import main
 from dissect.errors import DissectError, RetryLater, SpecError
-from dissect.preparing import prepare
 from dissect.request import RunRequest
 from dissect.service import spread
+from dissect.shard_files import plain
 from dissect.workspace import Workspace
 from tests.dissect.tiny import TinySet
 
@@ -139,9 +139,8 @@ def test_what_came_back_is_kept_and_damage_is_noticed(place: Path, tmp_path: Pat
     assert engine.asked == [0]
 
 
-def test_a_node_with_other_files_is_refused(place: Path, tmp_path: Path) -> None:
-    workspace = Workspace.at(tmp_path)
-    values = shards.keep_request(workspace, prepare(workspace, request(place, "build"), print))
+def test_a_node_with_other_files_is_refused(place: Path) -> None:
+    values = plain(request(place, "build"))
     with pytest.raises(SpecError, match="has another release or other files than run 1234"):
         shards.measure_elsewhere(values, "1234", (0, 2))
 
