@@ -25,9 +25,11 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def run(args: argparse.Namespace) -> int:
+    from dissect.process import live_long
     from dissect.service.logs import worker_log
     from dissect.service.worker import Worker, worker_name
 
+    live_long()
     workspace = open_workspace(args)
     with worker_log(workspace, worker_name(), args.log_format) as log:
         return Worker(workspace, log, args.lease, args.pause, args.forever).run()

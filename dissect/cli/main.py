@@ -6,13 +6,13 @@
 
 import argparse
 import errno
-import gc
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
 
 from dissect.errors import DissectError
+from dissect.process import tune
 
 DESCRIPTION = """\
 Network dissection: which concept does each unit of a network detect, and can one believe it?
@@ -58,23 +58,6 @@ def version() -> str:
         return installed("dissect")
     except PackageNotFoundError:
         return "(not installed)"
-
-
-ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "1000"}
-SWITCH_SECONDS = 0.0005
-
-
-def tune() -> None:
-    """Set this process up for long work; what torch reads when it is imported must be there before.
-
-    Huge pages: page faults were a third of a forward pass without them. Threads that wait for each other give way soon:
-    beside another process on the same cores, spinning made runs up to seven times slower, and giving way cost nothing
-    on an idle machine. Threads that decode give the interpreter back soon to the one that forwards.
-    """
-    for name, value in ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    gc.set_threshold(100_000, 20, 100)  # importing torch makes a million objects that stay: looking for garbage is idle
 
 
 def main(arguments: list[str] | None = None) -> int:

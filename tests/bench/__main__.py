@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dissect.cli.main import tune
+from dissect.process import tune
 
 tune()  # before torch is imported: what the commands do
 

@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dissect.cli.main import tune
+from dissect.process import tune
 
 tune()  # before torch is imported: what the commands do
 
