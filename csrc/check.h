@@ -71,7 +71,7 @@ inline void check_scan(
   check_tensor(high, "high", "unit", ScalarType::Float, {units});
   check_tensor(nonfinite, "nonfinite", "unit", ScalarType::Long, {units});
   check_tensor(moments, "moments", "unit, sum and sum of squares", ScalarType::Double, {units, 2});
-  check_tensor(histogram, "histogram", "unit, bin", ScalarType::Int, {units, histogram.size(1) == 0 ? 0 : kBins});
+  check_tensor(histogram, "histogram", "bin, unit", ScalarType::Int, {histogram.size(0) == 0 ? 0 : kBins, units});
   check_tensor(top_value, "top_value", "unit, slot", ScalarType::Float, {units, -1});
   const int64_t slots = top_value.size(1);
   check_tensor(top_image, "top_image", "unit, slot", ScalarType::Long, {units, slots});

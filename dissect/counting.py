@@ -102,6 +102,6 @@ def _finish(
         scan.high.cpu().numpy(), mean, spread, nonfinite.numpy(),
         intersection.cpu().numpy(), counts.area.sum(0).cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
         counts.intersection[:blocks].cpu().numpy(), counts.area[:blocks].cpu().numpy(),
-        Histogram.from_table(scan.histogram.cpu().numpy()) if scan.histogram.shape[1] else None, null,
+        Histogram.from_table(scan.histogram.cpu().numpy()) if len(scan.histogram) else None, null,
         item.peaks.value.cpu().numpy(),
     )  # fmt: skip

@@ -22,13 +22,13 @@ class Histogram:
 
     @classmethod
     def from_table(cls, table: np.ndarray) -> "Histogram":
-        """table [U, BINS] as `ops.scan` fills it."""
+        """table [BINS, U] as `ops.scan` fills it."""
         order = np.concatenate([np.arange(OTHERS + BINS // 2 - 1, BINS // 2 - 1, -1), np.arange(OTHERS)])
-        used = np.flatnonzero(np.any(table, axis=0)[order])
+        used = np.flatnonzero(np.any(table, axis=1)[order])
         if not len(used):
-            return cls(np.zeros(1), np.zeros((len(table), 0), np.int64))
+            return cls(np.zeros(1), np.zeros((table.shape[1], 0), np.int64))
         chosen = order[used[0] : used[-1] + 1]
-        return cls(np.append(lower(chosen), upper(chosen[-1:])), table[:, chosen].astype(np.int64))
+        return cls(np.append(lower(chosen), upper(chosen[-1:])), table[chosen].T.astype(np.int64))
 
 
 def lower(bins: np.ndarray) -> np.ndarray:

@@ -108,7 +108,7 @@ def scan(
 
     valid [B] bool (False: the image is skipped, its peaks are -inf); tail [U, cap], fill [U] int64 and bound [U]
     hold the `keep` largest values and a running lower bound of the threshold; low, high [U]; nonfinite [U] int64;
-    moments [U, 2] float64 (sum, sum of squares); histogram [U, 2048] int32 counts values by sign, exponent and two
+    moments [U, 2] float64 (sum, sum of squares); histogram [2048, U] int32 counts values by sign, exponent and two
     bits of fraction (see csrc/core/activation.h), or has no columns; top_value, top_image, top_place [U, E] exemplars,
     image -1 where the slot is free; peak [B, U] receives the largest finite value of each map.
     """

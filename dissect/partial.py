@@ -152,7 +152,7 @@ class Merge:
         bound = torch.empty(0)
         for kind, scan in item.scans():
             values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.SAVED}
-            other = LayerScan(item.part.units, keep, len(scan.top_value[0]), BLOCKS, 0, scan.histogram.shape[1])
+            other = LayerScan(item.part.units, keep, len(scan.top_value[0]), BLOCKS, 0, len(scan.histogram))
             other.take(values, blocks)
             scan.merge(other)
             bound = other.bound

@@ -76,10 +76,10 @@ def scan(
         for lane in range(LANES):
             total += lanes[:, lane]
         moments += total.T
-        if histogram.shape[1]:
+        if len(histogram):
             others = torch.tensor(math.inf)  # whatever is not finite shares the bin of infinity
-            bins = torch.where(finite, values, others).view(torch.int32) >> BIN_SHIFT & histogram.shape[1] - 1
-            histogram.scatter_add_(1, bins.T.long(), torch.ones(units, places, dtype=torch.int32))
+            bins = torch.where(finite, values, others).view(torch.int32) >> BIN_SHIFT & len(histogram) - 1
+            histogram.scatter_add_(0, bins.long(), torch.ones(places, units, dtype=torch.int32))
         for u in range(units):
             kept = torch.cat([tail[u, : fill[u]], known[:, u][known[:, u] > bound[u]]])
             if len(kept) >= keep:

@@ -24,7 +24,7 @@ class LayerScan:
 
     tail [U, cap] float32 with fill [U]; bound [U] is at all times a lower bound of the keep-th largest value of
     all images seen, -inf until there are enough of them. moments [blocks, U, 2] float64 (sum, sum of squares).
-    histogram [U, bins] int32, bins = 0 or histogram.BINS.
+    histogram [bins, U] int32, bins = 0 or histogram.BINS.
     """
 
     NAMES = (
@@ -50,7 +50,7 @@ class LayerScan:
         self.high = full((units,), -math.inf, f32)
         self.nonfinite = full((units,), 0, i64)
         self.moments = full((blocks, units, 2), 0, torch.float64)
-        self.histogram = torch.zeros((units, bins), dtype=torch.int32, device=device)
+        self.histogram = torch.zeros((bins, units), dtype=torch.int32, device=device)
         self.top_value = full((units, exemplars), 0, f32)
         self.top_image = full((units, exemplars), -1, i64)
         self.top_place = full((units, exemplars), 0, i64)
@@ -136,12 +136,12 @@ class LayerScan:
     def state(self) -> dict[str, np.ndarray]:
         """Everything needed to go on later, as arrays; of the histogram the bins in use."""
         state = {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
-        state["bins"] = np.flatnonzero(state["histogram"].any(0))
-        return state | {"histogram": state["histogram"][:, state["bins"]]}
+        state["bins"] = np.flatnonzero(state["histogram"].any(1))
+        return state | {"histogram": state["histogram"][state["bins"]]}
 
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         histogram = np.zeros(self.histogram.shape, np.int32)
-        histogram[:, state["bins"]] = state["histogram"]
+        histogram[state["bins"]] = state["histogram"]
         for name in self.NAMES:
             getattr(self, name).copy_(torch.from_numpy(histogram if name == "histogram" else state[name]))
 

@@ -58,37 +58,49 @@ DISSECT_CLONES void find_slots(const float* __restrict values, int64_t count, ui
   }
 }
 
+DISSECT_CLONES void move_counts(uint16_t* __restrict from, int32_t* __restrict to, int64_t count) {
+  for (int64_t j = 0; j < count; ++j) {
+    to[j] += from[j];
+    from[j] = 0;
+  }
+}
+
+// Narrow counters in front of a wide table: with it, every place would touch memory far away.
 class TileHistogram {
  public:
   TileHistogram() : counts_(kBins * kTile), used_(kBins) {}
 
+  // Counts one place of up to kTile units.
   void add(const float* values, int64_t count) {
     uint32_t slot[kTile];
     find_slots(values, count, slot);
-    int32_t* counts = counts_.data();
+    uint16_t* counts = counts_.data();
     uint8_t* used = used_.data();
     for (int64_t j = 0; j < count; ++j) {
       ++counts[slot[j]];
       used[slot[j] / kTile] = 1;
     }
+    ++places_;
   }
 
-  // Adds the counts to rows of kBins and begins anew.
-  void flush(int32_t* rows, int64_t count) {
+  // Whether another place might not fit.
+  bool full() const { return places_ == UINT16_MAX; }
+
+  // Adds the counts to columns of a table with rows of `units`, and begins anew.
+  void flush(int32_t* columns, int64_t units, int64_t count) {
     for (size_t bin = 0; bin < used_.size(); ++bin) {
       if (used_[bin]) {
         used_[bin] = 0;
-        for (int64_t j = 0; j < count; ++j) {
-          rows[j * kBins + static_cast<int64_t>(bin)] += counts_[bin * kTile + static_cast<size_t>(j)];
-          counts_[bin * kTile + static_cast<size_t>(j)] = 0;
-        }
+        move_counts(counts_.data() + bin * kTile, columns + static_cast<int64_t>(bin) * units, count);
       }
     }
+    places_ = 0;
   }
 
  private:
-  std::vector<int32_t> counts_;
+  std::vector<uint16_t> counts_;
   std::vector<uint8_t> used_;
+  int64_t places_ = 0;
 };
 
 // Folds one place of `count` units into the tile and notes which values exceed their bounds.
@@ -157,7 +169,7 @@ void scan(
   float* high_data = high.mutable_data_ptr<float>();
   int64_t* bad_data = nonfinite.mutable_data_ptr<int64_t>();
   double* moment_data = moments.mutable_data_ptr<double>();
-  int32_t* histogram_data = histogram.size(1) ? histogram.mutable_data_ptr<int32_t>() : nullptr;
+  int32_t* histogram_data = histogram.size(0) ? histogram.mutable_data_ptr<int32_t>() : nullptr;
   float* top_value_data = top_value.mutable_data_ptr<float>();
   int64_t* top_image_data = top_image.mutable_data_ptr<int64_t>();
   int64_t* top_place_data = top_place.mutable_data_ptr<int64_t>();
@@ -184,6 +196,9 @@ void scan(
           for (int64_t p = 0; p < places; ++p) {
             const float* values = map_data + (b * places + p) * units + first;
             if (histogram_data != nullptr) {
+              if (bins.full()) {
+                bins.flush(histogram_data + first, units, count);
+              }
               bins.add(values, count);
             }
             fold_place(values, count, static_cast<int>(p % kLanes), state);
@@ -234,7 +249,7 @@ void scan(
         bad_data[first + j] += state.bad[j];
       }
       if (histogram_data != nullptr) {
-        bins.flush(histogram_data + first * kBins, count);
+        bins.flush(histogram_data + first, units, count);
       }
     }
   });

@@ -152,7 +152,7 @@ __global__ void scan_kernel(ScanArgs a) {
       for (int64_t p = y; p < a.places; p += kLanes) {
         const float value = a.maps[(b * a.places + p) * a.units + u] + 0.0f;
         if (a.histogram != nullptr) {
-          atomicAdd(a.histogram + u * kBins + bin_of(value), 1);
+          atomicAdd(a.histogram + bin_of(value) * a.units + u, 1);
         }
         if (!is_finite(value)) {
           ++my_bad;
@@ -246,7 +246,7 @@ void scan(
       tail.size(1), top_value.size(1), tail.mutable_data_ptr<float>(), fill.mutable_data_ptr<int64_t>(),
       bound.mutable_data_ptr<float>(), low.mutable_data_ptr<float>(), high.mutable_data_ptr<float>(),
       nonfinite.mutable_data_ptr<int64_t>(), moments.mutable_data_ptr<double>(),
-      histogram.size(1) ? histogram.mutable_data_ptr<int32_t>() : nullptr, top_value.mutable_data_ptr<float>(),
+      histogram.size(0) ? histogram.mutable_data_ptr<int32_t>() : nullptr, top_value.mutable_data_ptr<float>(),
       top_image.mutable_data_ptr<int64_t>(), top_place.mutable_data_ptr<int64_t>(), peak.mutable_data_ptr<float>()};
   scan_kernel<<<blocks_for(units, kUnits), dim3(kUnits, kLanes), 0, current_stream(maps)>>>(arguments);
   check_launch("scan");

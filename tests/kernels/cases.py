@@ -65,7 +65,7 @@ class ScanState:
             "high": torch.full((u,), -math.inf),
             "nonfinite": torch.zeros(u, dtype=torch.int64),
             "moments": torch.zeros(u, 2, dtype=torch.float64),
-            "histogram": torch.zeros(u, self.bins, dtype=torch.int32),
+            "histogram": torch.zeros(self.bins, u, dtype=torch.int32),
             "top_value": torch.zeros(u, e),
             "top_image": torch.full((u, e), -1, dtype=torch.int64),
             "top_place": torch.zeros(u, e, dtype=torch.int64),

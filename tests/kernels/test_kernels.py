@@ -218,6 +218,19 @@ def test_scan_is_independent_of_cuts_and_threads(cuts: list[int], threads: int, 
     assert all(whole.largest(u) == parts.largest(u) for u in range(70))
 
 
+def test_a_histogram_counts_past_sixteen_bits() -> None:
+    """Narrow counters stand before the table; a unit may be constant over more places than they can tell."""
+    state = ScanState(70, 9, 2)
+    values = torch.ones(2, 257 * 257, 70)
+    values[..., 1] = 2
+    state.scan(ops.scan, values, torch.tensor([True, True]), 0)
+    histogram = state.tensors["histogram"]
+    places = 2 * 257 * 257
+    assert histogram.sum(0).tolist() == [places] * 70
+    assert histogram.amax(0).tolist() == [places] * 70
+    assert (histogram[:, 0] != histogram[:, 1]).any()
+
+
 @pytest.mark.parametrize("name", ops.OPS)
 def test_the_fallback_has_the_schema_of_the_compiled_op(name: str) -> None:
     compiled = getattr(torch.ops.dissect, name).default._schema

@@ -15,7 +15,7 @@ VALUES = st.lists(st.floats(-1e6, 1e6, width=32), min_size=1, max_size=60)
 def stored(values: list[float]) -> StoredHistogram:
     """The histogram of values, counted into the bins of the kernel: the first eleven bits of a float32."""
     bins = np.array(values, np.float32).view(np.uint32) >> np.uint32(21)
-    found = Histogram.from_table(np.bincount(bins, minlength=BINS)[None])
+    found = Histogram.from_table(np.bincount(bins, minlength=BINS)[:, None])
     return StoredHistogram(found.edges, found.count)
 
 
