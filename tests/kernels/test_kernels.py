@@ -220,7 +220,7 @@ def test_scan_is_independent_of_cuts_and_threads(cuts: list[int], threads: int, 
 
 def test_a_histogram_counts_past_sixteen_bits() -> None:
     """Narrow counters stand before the table; a unit may be constant over more places than they can tell."""
-    state = ScanState(70, 9, 2)
+    state = ScanState(70, 9, 12)
     values = torch.ones(2, 257 * 257, 70)
     values[..., 1] = 2
     state.scan(ops.scan, values, torch.tensor([True, True]), 0)
