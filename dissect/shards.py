@@ -3,7 +3,6 @@
 Shards never open the database, which may lie on a file system that many machines share; `merge` alone writes it.
 """
 
-import atexit
 import functools
 import json
 import shutil
@@ -138,19 +137,24 @@ def merge(workspace: Workspace, run_id: str, announce: Announce) -> Outcome:
 def measure_elsewhere(values: Mapping[str, Any], run_id: str, shard: Shard) -> tuple[bytes, Took]:
     """The partial of a shard, and what it took, where the workspace is not at hand, only the files that the request
     (the plain `values` that were kept) names. Raises SpecError where it would be another run here."""
-    shards = _elsewhere(json.dumps(values, sort_keys=True))
+    shards, folder = _elsewhere(json.dumps(values, sort_keys=True))
     if shards.prepared.run_id != run_id:
         raise SpecError(f"{socket.gethostname()} has another release or other files than run {run_id} was begun with")
-    return shards.measured(shard)
+    try:
+        return shards.measured(shard)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @functools.lru_cache(1)
-def _elsewhere(values: str) -> Shards:
-    """In a folder of its own, which goes with the process."""
-    folder = tempfile.mkdtemp(prefix="dissect-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    workspace = Workspace.at(folder)
-    return Shards(workspace, prepare(workspace, revived(json.loads(values)), _silent), _silent)
+def _elsewhere(values: str) -> tuple[Shards, Path]:
+    """The run, and a folder of its own for what is put aside meanwhile; engines end their processes without notice."""
+    folder = Path(tempfile.mkdtemp(prefix="dissect-"))
+    try:
+        prepared = prepare(Workspace.at(folder), revived(json.loads(values)), _silent)
+        return Shards(Workspace.at(folder), prepared, _silent), folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def _silent(line: str) -> None:
