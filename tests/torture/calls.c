@@ -1,5 +1,5 @@
-/* Preloaded into a process, this counts the calls that change files below one folder, and lets the n-th one fail, or
-   ends the process before, in the middle of, or after it. */
+/* Preloaded into a process, this counts the calls that change files below one folder and those that tell something to a
+   PostgreSQL server, and lets the n-th one fail, or ends the process before, in the middle of, or after it. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -10,10 +10,12 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/sendfile.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { COUNT = 0, BEFORE = -1, AFTER = -2, HALF = -3 }; /* greater than zero: the errno to fail with */
@@ -38,14 +40,12 @@ static int inside(const char *path) {
     return root_length && !strncmp(path, root, root_length) && (path[root_length] == '/' || !path[root_length]);
 }
 
-/* 0 to go on, 1 to end after the call, 2 to end in the middle of it, -1 to fail with errno. */
-static int meet(const char *call, const char *path) {
-    if (!inside(path))
-        return 0;
+/* One call more; 0 to go on, 1 to end after the call, 2 to end in the middle of it, -1 to fail with errno. */
+static int count(const char *call, const char *what) {
     long number = __sync_add_and_fetch(&seen, 1);
     if (log_file >= 0) {
         char line[PATH_MAX + 64];
-        int length = snprintf(line, sizeof line, "%s %s\n", call, path + root_length);
+        int length = snprintf(line, sizeof line, "%s %s\n", call, what);
         syscall(SYS_write, log_file, line, length);
     }
     if (number != target || action == COUNT)
@@ -57,6 +57,21 @@ static int meet(const char *call, const char *path) {
         return -1;
     }
     return action == AFTER ? 1 : 2;
+}
+
+static int meet(const char *call, const char *path) { return inside(path) ? count(call, path + root_length) : 0; }
+
+/* kind: the first byte of what is said, which names a message of PostgreSQL's protocol. */
+static int meet_server(int file, char kind) {
+    struct sockaddr_un there;
+    socklen_t length = sizeof there;
+    char what[] = "server ?";
+    if (!root_length || getpeername(file, (struct sockaddr *)&there, &length) || there.sun_family != AF_UNIX ||
+        !strstr(there.sun_path, ".s.PGSQL."))
+        return 0;
+    if (kind >= 'A' && kind <= 'Z')
+        what[sizeof what - 2] = kind;
+    return count("send", what);
 }
 
 static int meet_file(const char *call, int file) {
@@ -112,6 +127,10 @@ ssize_t pwrite64(int f, const void *data, size_t n, off64_t at) {
 ssize_t writev(int f, const struct iovec *parts, int n) {
     REAL(ssize_t, writev, int, const struct iovec *, int);
     AROUND(meet_file("writev", f), real(f, parts, n));
+}
+ssize_t send(int f, const void *data, size_t n, int flags) {
+    REAL(ssize_t, send, int, const void *, size_t, int);
+    WRITING(meet_server(f, n ? *(const char *)data : 0), real(f, data, n, flags), real(f, data, n / 2, flags));
 }
 ssize_t sendfile(int f, int from, off_t *at, size_t n) {
     REAL(ssize_t, sendfile, int, int, off_t *, size_t);

@@ -1,4 +1,5 @@
-"""Every call that changes a file, one after the other: the process ends before it or in the middle of it, or it fails.
+"""Every call that changes a file or tells the database's server something, one after the other: the process ends before
+it or in the middle of it, or it fails.
 
     python -m tests.torture.calls --list          the crash points of a run, by name
 
@@ -21,9 +22,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from _pytest.outcomes import Skipped
+
 from dissect.store import Store
 from dissect.store.ledger import Ledger
-from tests.torture.place import Place, Tally, begin, end, remains, result, run
+from dissect.workspace import Workspace
+from tests.torture.bases import Base, base
+from tests.torture.place import Place, Tally, begin, end, remains, run
 
 BEFORE, HALF = -1, -3
 ERRORS = (errno.EIO, errno.ENOSPC, errno.EINTR)
@@ -47,15 +52,24 @@ def crash_ledger(folder: Path, count: int) -> Tally:
     return _preloaded("crash", "ledger", folder, count)
 
 
+def crash_run_postgres(folder: Path, count: int) -> Tally:
+    """As `crash_run`, with the rows on a PostgreSQL server; what is said to it counts as a call."""
+    return _preloaded("crash", "run", folder, count, "--postgres")
+
+
+def crash_ledger_postgres(folder: Path, count: int) -> Tally:
+    return _preloaded("crash", "ledger", folder, count, "--postgres")
+
+
 def failing_run(folder: Path, count: int) -> Tally:
     """A call fails with EIO, ENOSPC or EINTR: the run ends with a code that says so, or well; then again."""
     return _preloaded("fail", "run", folder, count)
 
 
-def _preloaded(how: str, what: str, folder: Path, count: int) -> Tally:
+def _preloaded(how: str, what: str, folder: Path, count: int, *more: str) -> Tally:
     library = folder / "calls.so"
     subprocess.run(["cc", "-O1", "-shared", "-fPIC", "-o", library, _SOURCE, "-ldl"], check=True)
-    command = [sys.executable, "-m", "tests.torture.calls", how, what, str(folder.resolve()), str(count)]
+    command = [sys.executable, "-m", "tests.torture.calls", how, what, str(folder.resolve()), str(count), *more]
     environment = os.environ | {"LD_PRELOAD": str(library), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
     return Tally(**json.loads(done.stdout.splitlines()[-1]))
@@ -81,7 +95,7 @@ def cases(names: list[str], how: str) -> Iterator[tuple[int, int]]:
             yield number, ERRORS[number % len(ERRORS)]
         else:
             yield number, BEFORE
-            if name.startswith(("write ", "pwrite ")):
+            if name.startswith(("write ", "pwrite ", "send ")):
                 yield number, HALF
 
 
@@ -90,39 +104,49 @@ def spread(found: list[tuple[int, int]], count: int) -> list[tuple[int, int]]:
     return found if len(found) <= count else [found[i * len(found) // count] for i in range(count)]
 
 
-def _commands(place: Place, what: str, workspace: Path) -> Steps:
+def _commands(place: Place, what: str, workspace: Path, more: list[str]) -> Steps:
     if what == "run":
-        return [place.command(workspace)]
-    shards = [place.command(workspace, "--shard", f"{i}/2") for i in range(2)]
-    return [*shards, ["merge", "--workspace", str(workspace)]]
+        return [place.command(workspace, *more)]
+    shards = [place.command(workspace, "--shard", f"{i}/2", *more) for i in range(2)]
+    return [*shards, ["merge", "--workspace", str(workspace), *more]]
 
 
-def suffer(folder: Path, what: str, how: str, count: int) -> Tally:
+def suffer(folder: Path, rows: Base, what: str, how: str, count: int) -> Tally:
     """Runs of which one call is struck, each followed by one in peace."""
     place, tally = Place(folder / "place"), Tally()
-    expected, named = place.quiet(), set[str]()
-    files = remains(place.folder / "quiet")
+    named = set[str]()
+
+    def commands(workspace: Path) -> tuple[Steps, list[str]]:
+        url = rows.url(workspace)
+        more = ["--db", url] if url else []
+        return _commands(place, what, workspace, more), more
+
+    quiet = folder / "quiet"
+    assert run(_commands(place, "run", quiet, commands(quiet)[1])[0]) == 0
+    expected, files = rows.result(quiet), remains(quiet, *commands(quiet)[1])
     plan: list[tuple[int, int, int]] = []
     seen = folder / "seen"
-    for step, command in enumerate(_commands(place, what, seen)):
+    for step, command in enumerate(commands(seen)[0]):
         names = points(seen, lambda before, command=command: begin(command, before))  # type: ignore[misc]
         named |= {_NUMBERS.sub("#", name) for name in names}
         plan += [(step, *case) for case in cases(names, how)]
     chosen = [plan[i] for i, _ in spread([(i, 0) for i in range(len(plan))], count)]
     for number, (struck, call, action) in enumerate(chosen):
         workspace, sound = folder / f"w{number}", True
-        for step, command in enumerate(_commands(place, what, workspace)):
+        steps, more = commands(workspace)
+        for step, command in enumerate(steps):
             if step < struck:
                 sound &= run(command) == 0
             elif step == struck:
                 code = run(command, lambda *_, root=workspace, call=call, action=action: arm(root, call, action))  # type: ignore[misc]
                 sound &= code == -9 if how == "crash" else code in (0, 1, 2, 5, 75)
-                sound &= code != 0 or what != "run" or result(workspace) == expected
-        sound &= all(run(command) == 0 for command in _commands(place, what, workspace))
-        sound &= result(workspace) == expected and remains(workspace) == files
+                sound &= code != 0 or what != "run" or rows.result(workspace) == expected
+        sound &= all(run(command) == 0 for command in steps)
+        sound &= rows.result(workspace) == expected and remains(workspace, *more) == files
         if not sound:
             print(f"LOST: call {call} of step {struck}, action {action}", file=sys.stderr, flush=True)
         tally.count(sound)
+        rows.forget(workspace)
         shutil.rmtree(workspace)
     tally.seen = f"{len(plan):,} cases at {len(named)} named points"
     return tally
@@ -136,14 +160,14 @@ class _Clock:
         return self.now
 
 
-def _script(folder: Path, said: int) -> None:
+def _script(workspace: Workspace, said: int) -> None:
     """A job with all that can happen to it; each step is acknowledged once it is written."""
     clock = _Clock()
 
     def done(word: str) -> None:
         os.write(said, f"{word}\n".encode())
 
-    with Store.open(folder) as store:
+    with Store.open(workspace) as store:
         ledger = Ledger(store, clock)
         ledger.submit("r", "r", {}, 3, 10, 0, "1")
         done("submitted")
@@ -166,15 +190,16 @@ def _script(folder: Path, said: int) -> None:
         done("excluded 7")
 
 
-def ledger_crashes(folder: Path, count: int) -> Tally:
+def ledger_crashes(folder: Path, rows: Base, count: int) -> Tally:
     tally = Tally()
 
     def start(root: Path, said: int, before: Callable[[], object]) -> int:
+        workspace = Workspace.at(root, rows.url(root))
         pid = os.fork()
         if pid == 0:
             try:
                 before()
-                _script(root, said)
+                _script(workspace, said)
                 os._exit(0)
             finally:
                 os._exit(1)
@@ -190,21 +215,22 @@ def ledger_crashes(folder: Path, count: int) -> Tally:
         os.close(said)
         with open(out) as file:
             words = file.read().splitlines()
-        sound = code == -9 and _holds(root, words)
+        sound = code == -9 and _holds(Workspace.at(root, rows.url(root)), words)
         if not sound:
             print(f"LOST: ledger call {call}, action {action}, after {words[-1:]}", file=sys.stderr, flush=True)
         tally.count(sound)
+        rows.forget(root)
         shutil.rmtree(root, ignore_errors=True)
     tally.seen = f"{len(every):,} cases at {len({_NUMBERS.sub('#', name) for name in names})} named points"
     return tally
 
 
-def _holds(root: Path, words: list[str]) -> bool:
+def _holds(workspace: Workspace, words: list[str]) -> bool:
     """Whether the ledger holds all that was acknowledged, and leads the job to its end."""
     clock = _Clock()
     clock.now = 1000
-    with Store.open(root) as store, store.reading() as connection:
-        sound = connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
+    with Store.open(workspace) as store, store.reading() as connection:
+        sound = not workspace.database or connection.exec_driver_sql("PRAGMA integrity_check").scalar() == "ok"
         jobs = connection.exec_driver_sql("SELECT count(*) FROM jobs").scalar()
         shards = connection.exec_driver_sql("SELECT number, state, token, partial FROM shards ORDER BY number").all()
         noted = {row[0] for row in connection.exec_driver_sql("SELECT text FROM events")}
@@ -223,7 +249,7 @@ def _holds(root: Path, words: list[str]) -> bool:
             sound &= " ".join(rest) in noted
         elif kind == "excluded":
             sound &= aside == 1
-    with Store.open(root) as store:
+    with Store.open(workspace) as store:
         ledger = Ledger(store, clock)
         ledger.submit("r", "r", {}, 3, 10, 0, "1")
         while (lease := ledger.claim("b", 60, "1")) is not None:
@@ -238,6 +264,7 @@ def main() -> None:
     parser.add_argument("what", nargs="?", choices=("run", "shards", "ledger"))
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("count", nargs="?", type=int)
+    parser.add_argument("--postgres", action="store_true", help="rows on a throw-away server")
     options = parser.parse_args()
     if options.list:
         if not hasattr(ctypes.CDLL(None), "calls_arm"):
@@ -254,12 +281,15 @@ def main() -> None:
         for name, times in Counter(_NUMBERS.sub("#", name) for name in names).items():
             print(f"{times:5d}  {name}")
         return
-    attack = ledger_crashes if options.what == "ledger" else None
-    tally = (
-        attack(options.folder, options.count)
-        if attack
-        else suffer(options.folder, options.what, options.how, options.count)
-    )
+    os.environ.pop("LD_PRELOAD", None)  # it is in this process and those forked from it; a server needs none
+    try:
+        with base(options.postgres) as rows:
+            if options.what == "ledger":
+                tally = ledger_crashes(options.folder, rows, options.count)
+            else:
+                tally = suffer(options.folder, rows, options.what, options.how, options.count)
+    except Skipped as reason:
+        tally = Tally(seen=f"not done: {reason}")
     print(json.dumps(asdict(tally)))
 
 

@@ -27,6 +27,8 @@ FAMILIES: dict[str, Family] = {
     "crash-run": Family("the process ends before or inside a call that changes a file", 800, 5, calls.crash_run),
     "crash-shards": Family("the same in two shards and their merge", 800, 3, calls.crash_shards),
     "crash-ledger": Family("the same in the ledger", 800, 20, calls.crash_ledger),
+    "crash-run-pg": Family("as crash-run, on PostgreSQL", 800, 3, calls.crash_run_postgres),
+    "crash-ledger-pg": Family("as crash-ledger, on PostgreSQL", 800, 5, calls.crash_ledger_postgres),
     "fail-run": Family("such a call fails with EIO, ENOSPC or EINTR", 400, 5, calls.failing_run),
     "disk": Family("a file system that is full, from empty to nearly enough", 20, 2, files.disk),
     "partials": Family("a bit flipped in a partial, or a part cut off", 1000, 40, files.partials),

@@ -115,12 +115,12 @@ class Place:
         return result(workspace)
 
 
-def remains(workspace: Path) -> set[str]:
+def remains(workspace: Path, *more: str) -> set[str]:
     """Files that stay after `dissect gc`, which takes what killed processes were writing for hours old; locks apart."""
     past = time.time() - 7200
     for path in workspace.rglob("*"):
         os.utime(path, (past, past))
-    assert run(["gc", "--yes", "--workspace", str(workspace)]) == 0
+    assert run(["gc", "--yes", "--workspace", str(workspace), *more]) == 0
     found = {path.relative_to(workspace).as_posix() for path in workspace.rglob("*") if path.is_file()}
     return {name for name in found if not Path(name).name.startswith("lock")}
 
