@@ -71,6 +71,14 @@ DISSECT_CLONES Run* collect(
   return runs;
 }
 
+DISSECT_CLONES uint16_t largest_of(const uint16_t* values, int64_t count) {
+  uint16_t largest = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    largest = values[i] > largest ? values[i] : largest;
+  }
+  return largest;
+}
+
 struct Labels {
   const uint16_t* planes;
   const int32_t* plane_start;
@@ -147,10 +155,7 @@ void overlap(
   }
   const uint16_t* plane_data = static_cast<const uint16_t*>(planes.const_data_ptr());
   const int64_t plane_values = planes.numel();
-  uint16_t largest = 0;
-  for (int64_t i = 0; i < plane_values; ++i) {
-    largest = std::max(largest, plane_data[i]);
-  }
+  const uint16_t largest = largest_of(plane_data, plane_values);
   STD_TORCH_CHECK(
       plane_values == 0 || largest < labels, "planes hold label ", largest, ", but there are only labels 0..", labels - 1);
   const int32_t* scalar_data = scalars.const_data_ptr<int32_t>();
