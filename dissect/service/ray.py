@@ -2,7 +2,8 @@
 
 It never retries: a shard whose process or machine is gone is asked for again here, at most ATTEMPTS times, and one that
 takes far longer than the others is given up there and asked for elsewhere (a cut link shows in no other way for
-minutes). Nodes that are added to the cluster are used; jobs of a driver that dies are ended by Ray.
+minutes). Nodes that are added to the cluster are used; jobs of a driver that dies are ended by Ray. A cluster whose
+head is gone ends the command; what came back before is kept.
 """
 
 import hashlib
@@ -22,6 +23,8 @@ from dissect.shards import measure_elsewhere
 
 ATTEMPTS = 3
 CONNECT_SECONDS = 5.0
+SILENCE_SECONDS = 15.0
+"""Without a head for so long, the cluster is gone: Ray itself would end this process after a minute, without a word."""
 PATIENCE = 60.0
 """Seconds, and at least five times what the slowest shard took, after which a shard is asked for elsewhere."""
 
@@ -58,14 +61,27 @@ class Ray:
         """CPUs of the cluster: a shard takes one, and a GPU beside it where the request asks for one."""
         return max(1, int(self._ray.cluster_resources().get("CPU", 1)))
 
+    def _answers(self) -> bool:
+        try:
+            _reach(self._ray.get_runtime_context().gcs_address)
+        except RetryLater:
+            return False
+        return True
+
     def map(self, order: Order, numbers: Sequence[int]) -> Iterator[Measured]:
-        """See `spread.Engine`."""
+        """See `spread.Engine`. Raises RetryLater where the cluster goes away."""
+        try:
+            yield from self._map(order, numbers)
+        except (OSError, self._ray.exceptions.RayError) as error:  # of the connection: a shard's own are told below
+            raise _gone(self.address, str(error)) from error
+
+    def _map(self, order: Order, numbers: Sequence[int]) -> Iterator[Measured]:
         ray, errors = self._ray, self._ray.exceptions
         gpus = 1 if str(order.values["device"]).startswith("cuda") else 0
         task = ray.remote(_measured).options(num_cpus=1, num_gpus=gpus, max_retries=0)
         waiting, running = deque(numbers), dict[Any, tuple[int, float]]()
         tries: Counter[int] = Counter()
-        slowest = 0.0
+        slowest, heard = 0.0, time.monotonic()
         while waiting or running:
             while waiting and len(running) < self.slots:
                 number = waiting.popleft()
@@ -73,6 +89,10 @@ class Ray:
                 ref = task.remote(dict(order.values), order.run_id, (number, order.count))
                 running[ref] = number, time.monotonic()
             ready, _ = ray.wait(list(running), num_returns=1, timeout=1)
+            if ready or self._answers():
+                heard = time.monotonic()
+            elif time.monotonic() - heard > SILENCE_SECONDS:
+                raise _gone(self.address, f"its head has not answered for {SILENCE_SECONDS:.0f} s")
             lost: dict[int, str] = {}
             for ref in ready:
                 number, start = running.pop(ref)
@@ -96,6 +116,14 @@ class Ray:
                 waiting.append(number)
 
 
+def _gone(address: str, reason: str) -> RetryLater:
+    first = reason.strip().partition("\n")[0]
+    return RetryLater(
+        f"the Ray cluster {_where(address)} is gone ({first}): what it had measured is kept, the same command goes on "
+        "from there"
+    )
+
+
 def _reach(address: str) -> None:
     """Raises RetryLater where nothing listens: Ray itself would go on trying for minutes."""
     host, colon, port = address.removeprefix("ray://").rpartition(":")
@@ -108,11 +136,14 @@ def _reach(address: str) -> None:
 
 
 def _absent(address: str, error: Exception) -> RetryLater:
-    where = "on this machine" if address == "auto" else f"at {address}"
     return RetryLater(
-        f"no Ray cluster answers {where} ({str(error).splitlines()[0]}): start one with `ray start --head` and name it "
-        "with --ray-address"
+        f"no Ray cluster answers {_where(address)} ({str(error).splitlines()[0]}): start one with `ray start --head` "
+        "and name it with --ray-address"
     )
+
+
+def _where(address: str) -> str:
+    return "on this machine" if address == "auto" else f"at {address}"
 
 
 def _measured(values: Mapping[str, Any], run_id: str, shard: tuple[int, int]) -> tuple[bytes, str, Took]:

@@ -57,6 +57,7 @@
   const ratio = (i, a, g) => i && a + g - i ? i / (a + g - i) : 0;
   const nameOf = (s) => s < 0 ? "no label" : C.shown[s];
   const hue = (s) => "h" + (s < 0 ? 6 : meta.hues[C.category[s]]);
+  const isField = (node) => /^(INPUT|SELECT|TEXTAREA)$/.test(node.tagName);
   const given = (c, u) => cols[c] && cols[c][u] !== null;
   const passes = (u) => label[u] >= 0 && iou[u] > cut;
   const flagged = (u) => ["dead", "saturated", "not finite"].filter((_, b) => cols.flags[u] >> b & 1).join(", ");
@@ -511,14 +512,19 @@
       at = +node.dataset.k;
       show(rows[at]);
     });
-    on("unit", "close", () => { open = -1; write(); const node = pool.get(at); if (node) node.querySelector("a").focus({ preventScroll: true }); });
+    on("unit", "close", () => { // told a moment later: a field that was gone to meanwhile keeps the focus
+      const node = pool.get(at);
+      open = -1;
+      write();
+      if (node && !isField(document.activeElement)) node.querySelector("a").focus({ preventScroll: true });
+    });
     on("help", "click", () => $("keys").showModal());
     Object.keys(FILES).forEach((kind) => on(kind, "click", () => save(kind)));
     addEventListener("scroll", () => soon(() => fill(false)), { passive: true });
     addEventListener("resize", () => soon(() => { measure(); draw(); fill(true); }));
     addEventListener("keydown", (e) => {
       if (e.ctrlKey || e.metaKey || e.altKey) return;
-      const t = e.target, unit = $("unit").open, field = /^(INPUT|SELECT|TEXTAREA)$/.test(t.tagName);
+      const t = e.target, unit = $("unit").open, field = isField(t);
       if (field && e.key === "Escape" && !unit) return e.preventDefault(), t.blur();
       if (field || $("keys").open) return;
       const by = { j: 1, k: -1 }[e.key] || !t.closest(".scroll") && { ArrowDown: 1, ArrowUp: -1 }[e.key], end = rows.length - 1;

@@ -313,7 +313,11 @@ def test_keyboard_tour(visit: Any, folder: Path) -> None:
     until(page, "!document.getElementById('unit').open")
     assert page.evaluate(focused) is not None
     until(page, "!location.hash.includes('unit=')")  # the address follows a moment later
-    key.press("/")
+    key.press("Enter")
+    page.wait_for_selector("#unit[open] .gallery img")
+    until(page, "location.hash.includes('unit=')")
+    key.press("/")  # from an open unit, too
+    until(page, "!location.hash.includes('unit=')")
     assert page.evaluate("document.activeElement.id") == "q"
     key.type("cat")
     key.press("Escape")

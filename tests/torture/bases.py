@@ -45,13 +45,13 @@ class Postgres:
     """Databases of one server, named after their workspaces."""
 
     def __init__(self, server: Any) -> None:
-        self._server, self._known = server, set[str]()
+        self.server, self._known = server, set[str]()
 
     def url(self, workspace: Path) -> str | None:
         if workspace.name not in self._known:
             self._execute(f'CREATE DATABASE "{workspace.name}"')
             self._known.add(workspace.name)
-        found: str = self._server.address.format(workspace.name)
+        found: str = self.server.address.format(workspace.name)
         return found
 
     def result(self, workspace: Path) -> str:
@@ -75,7 +75,7 @@ class Postgres:
         import psycopg
 
         with psycopg.connect(
-            host=str(self._server.folder), user="dissect", dbname="postgres", autocommit=True
+            host=str(self.server.folder), user="dissect", dbname="postgres", autocommit=True
         ) as connection:
             connection.execute(statement.encode())
 
@@ -90,7 +90,14 @@ def base(postgres: bool) -> Iterator[Base]:
     if not postgres:
         yield File()
         return
+    with on_postgres() as rows:
+        yield rows
+
+
+@contextmanager
+def on_postgres(listen: str = "") -> Iterator[Postgres]:
+    """A server that listens on an address of the network too."""
     from tests.dissect.store.postgres import server
 
-    with tempfile.TemporaryDirectory(prefix="dissect-pg-") as folder, server(Path(folder)) as running:
+    with tempfile.TemporaryDirectory(prefix="dissect-pg-") as folder, server(Path(folder), listen) as running:
         yield Postgres(running)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.torture import calls, files, inputs, kills, races, soak
+from tests.torture import calls, far, files, inputs, kills, races, soak
 from tests.torture.place import Tally
 
 
@@ -29,6 +29,11 @@ FAMILIES: dict[str, Family] = {
     "crash-ledger": Family("the same in the ledger", 800, 20, calls.crash_ledger),
     "crash-run-pg": Family("as crash-run, on PostgreSQL", 800, 3, calls.crash_run_postgres),
     "crash-ledger-pg": Family("as crash-ledger, on PostgreSQL", 800, 5, calls.crash_ledger_postgres),
+    "servers": Family("a PostgreSQL server that crashes under two workers", 50, 0, far.servers),
+    "cuts": Family("a cut link between a worker and the database", 20, 0, far.cuts),
+    "ray-nodes": Family("SIGKILL of a node of a Ray cluster", 20, 0, far.ray_nodes),
+    "ray-drivers": Family("SIGKILL of the command that drives a Ray cluster", 20, 0, far.ray_drivers),
+    "ray-heads": Family("SIGKILL of the head of a Ray cluster", 20, 0, far.ray_heads),
     "fail-run": Family("such a call fails with EIO, ENOSPC or EINTR", 400, 5, calls.failing_run),
     "disk": Family("a file system that is full, from empty to nearly enough", 20, 2, files.disk),
     "partials": Family("a bit flipped in a partial, or a part cut off", 1000, 40, files.partials),

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,18 +90,20 @@ class Place:
             "--name", NAME, "--workspace", str(workspace), *more,
         ]  # fmt: skip
 
-    def submit(self, workspace: Path, shards: int, layers: tuple[str, ...] = ("0", "2")) -> None:
+    def submit(
+        self, workspace: Path, shards: int, layers: tuple[str, ...] = ("0", "2"), more: Sequence[str] = ()
+    ) -> None:
         """Queue the same as a job."""
         workspace.mkdir(parents=True, exist_ok=True)
         values = {
             "model": f"{self.folder / 'net.py'}:{self.model}", "trust": self.digest, "layers": list(layers),
             "data": str(self.folder / "data"), "quantile": 0.05, "batch_size": 2, "name": NAME,
         }  # fmt: skip
-        if self.model != "build":
+        if self.model == "poison":
             values |= {"mean": [0.0] * 3, "std": [1.0] * 3}
         lines = [f"shards = {shards}", "[[run]]", *(f"{key} = {json.dumps(value)}" for key, value in values.items())]
         (workspace / "spec.toml").write_text("\n".join(lines))
-        assert run(["submit", str(workspace / "spec.toml"), "--workspace", str(workspace)]) == 0
+        assert run(["submit", str(workspace / "spec.toml"), "--workspace", str(workspace), *more]) == 0
 
     def worker(self, workspace: Path, *more: str) -> list[str]:
         """`dissect worker`, impatient."""

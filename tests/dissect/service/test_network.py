@@ -1,12 +1,9 @@
 """A link that is cut between a worker and its database, in network namespaces: nothing is lost, nobody is twice."""
 
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
@@ -16,6 +13,7 @@ from dissect.cli.main import main
 from dissect.store import Store
 from dissect.store.ledger import Ledger
 from dissect.workspace import Workspace
+from tests.dissect.service.link import HERE, Link, cable
 from tests.dissect.service.test_postgres_service import found, same
 from tests.dissect.service.test_spread import wait_for
 from tests.dissect.service.test_worker import place, spec
@@ -23,47 +21,11 @@ from tests.dissect.store.postgres import Server, server
 
 __all__ = ["place"]
 
-HERE, THERE = "203.0.113.1", "203.0.113.2"  # addresses that are nobody's (RFC 5737)
-
-
-@dataclass(frozen=True)
-class Link:
-    """Another network namespace, and the cable to it."""
-
-    name: str
-
-    @property
-    def cable(self) -> str:
-        return f"{self.name}-a"
-
-    def put(self, state: str) -> None:
-        """Plug the cable in ("up") or pull it ("down")."""
-        _ip("link", "set", self.cable, state)
-
-
-def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, capture_output=True)
-
 
 @pytest.fixture
 def link() -> Iterator[Link]:
-    if shutil.which("ip") is None:
-        pytest.skip("there is no `ip` here to make network namespaces")
-    made = Link(f"dis{os.getpid() % 100_000}")
-    try:
-        _ip("netns", "add", made.name)
-    except subprocess.CalledProcessError as error:
-        pytest.skip(f"no network namespaces here: {error.stderr.decode().strip()}")
-    try:
-        _ip("link", "add", made.cable, "type", "veth", "peer", "name", "there", "netns", made.name)
-        _ip("addr", "add", f"{HERE}/30", "dev", made.cable)
-        _ip("-n", made.name, "addr", "add", f"{THERE}/30", "dev", "there")
-        _ip("-n", made.name, "link", "set", "there", "up")
-        _ip("-n", made.name, "link", "set", "lo", "up")
-        made.put("up")
+    with cable() as made:
         yield made
-    finally:
-        _ip("netns", "del", made.name)
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """A run spread over an engine ends with the bits of one process, whatever dies: on a Ray cluster of several nodes."""
 
 import hashlib
-import os
 import signal
 import sqlite3
 import subprocess
@@ -21,6 +20,7 @@ from dissect.request import RunRequest
 from dissect.service import spread
 from dissect.shard_files import plain
 from dissect.workspace import Workspace
+from tests.dissect.service import nodes
 from tests.dissect.tiny import TinySet
 
 NET = """
@@ -45,6 +45,17 @@ def slow():
     return nn.Sequential(Slow(), *build())
 
 
+def halted():
+    # waits as long as the file `halt` is beside this one
+    class Halted(nn.Module):
+        def forward(self, x):
+            while x.std() > 0 and os.path.exists(os.path.join(os.path.dirname(__file__), "halt")):
+                time.sleep(0.1)
+            return x
+
+    return nn.Sequential(Halted(), *build())
+
+
 def fatal():
     class Fatal(nn.Module):
         def forward(self, x):
@@ -54,7 +65,7 @@ def fatal():
 
     return nn.Sequential(Fatal(), *build())
 """
-LAYERS = {"build": "0", "slow": "1", "fatal": "1"}
+LAYERS = {"build": "0", "slow": "1", "halted": "1", "fatal": "1"}
 
 
 @pytest.fixture(scope="module")
@@ -159,17 +170,8 @@ def test_engine_options_that_contradict_each_other(
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
-    """A head without CPUs and one node with two."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_DISABLE_IMPORT_WARNING"] = "1"
-    pytest.importorskip("ray", reason="Ray is not installed")
-    from ray.cluster_utils import Cluster
-
-    small = {"object_store_memory": 80 << 20, "include_dashboard": False}
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **small})
-    found.add_node(num_cpus=2, object_store_memory=80 << 20)
-    yield found
-    found.shutdown()
+    with nodes.cluster() as found:
+        yield found
 
 
 def test_no_cluster_is_told_with_the_way_out(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,8 +196,7 @@ def test_ray_ends_like_one_process(place: Path, tmp_path: Path, cluster: Any) ->
 
 def test_a_node_that_dies_costs_its_shards_another_attempt(place: Path, tmp_path: Path, cluster: Any) -> None:
     assert main(arguments(place, tmp_path / "one", "slow")) == 0
-    doomed = cluster.add_node(num_cpus=2, object_store_memory=80 << 20)
-    cluster.wait_for_nodes()
+    doomed = nodes.add_node(cluster)
     ended: list[int] = []
     driver = threading.Thread(target=lambda: ended.append(subprocess.run(
         [sys.executable, "-m", "dissect.cli.main", *on_ray(place, tmp_path / "ray", cluster, "slow")], check=False,
@@ -219,6 +220,25 @@ def test_a_driver_that_dies_is_followed_by_another(place: Path, tmp_path: Path, 
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert f"{len(kept)} of them there already" in done.stderr
+    assert rows(tmp_path / "ray") == rows(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_loses_its_head_is_left_in_time(place: Path, tmp_path: Path, cluster: Any) -> None:
+    """Ray would end the driver with SIGABRT after a minute."""
+    assert main(arguments(place, tmp_path / "one", "halted")) == 0
+    (place / "halt").touch()
+    with nodes.cluster() as doomed:
+        command = [sys.executable, "-m", "dissect.cli.main", *on_ray(place, tmp_path / "ray", doomed, "halted")]
+        driver = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        wait_for(lambda: any((tmp_path / "ray").glob("cache/*/shards")))
+        time.sleep(2)
+        doomed.head_node.kill_gcs_server()
+        said = driver.communicate(timeout=50)[1]
+    (place / "halt").unlink()
+    assert driver.returncode == RetryLater.exit_code, said
+    assert "is gone (its head has not answered for 15 s): what it had measured is kept" in said
+    assert main(on_ray(place, tmp_path / "ray", cluster, "halted")) == 0
     assert rows(tmp_path / "ray") == rows(tmp_path / "one")
 
 
