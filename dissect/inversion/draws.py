@@ -57,6 +57,10 @@ class Draws:
         """int64 [B] in low … high, both included."""
         return low + np.minimum((self.uniform() * (high - low + 1)).astype(np.int64), high - low)
 
+    def normal(self, like: Tensor) -> Tensor:
+        """Standard Gaussian noise shaped as `like` [B, ...], each sample from its own draw."""
+        return normal(self._next(), tuple(like.shape[1:]), like.dtype).to(like.device)
+
     def choice(self, values: Sequence[float]) -> np.ndarray:
         return np.asarray(values, dtype=np.float64)[self.integers(0, len(values) - 1)]
 

@@ -33,7 +33,10 @@ FLAT = 3  # so many first steps without any gradient: none will come
 
 @dataclass(frozen=True)
 class Phase:
-    """Steps at one setting; the rate goes in a line from `rate` to `end`; with `reset` the optimiser starts afresh."""
+    """Steps at one setting. The rate goes from `rate` to `end`, in a line or by equal `ratios`; with `reset` the
+    optimiser starts afresh. rise: the objective's weight grows from that to 1 by equal ratios, the priors' does not.
+    noise: standard deviation of what is added to every variable after a step, in rates.
+    """
 
     steps: int
     rate: float
@@ -41,11 +44,15 @@ class Phase:
     transforms: tuple[Transform, ...] = ()
     constraints: tuple[Constraint, ...] = ()
     reset: bool = False
+    ratios: bool = False
+    rise: float = 1.0
+    noise: float = 0.0
 
     def at(self, step: int) -> tuple[float, float]:
         """Rate of a step, and the share of the phase that lies behind it."""
         share = step / max(1, self.steps - 1)
-        return self.rate + ((self.rate if self.end is None else self.end) - self.rate) * share, share
+        end = self.rate if self.end is None else self.end
+        return self.rate * (end / self.rate) ** share if self.ratios else self.rate + (end - self.rate) * share, share
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,8 @@ Watcher = Callable[[Glance], None]
 
 @dataclass
 class Outcome:
-    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors); stopped: reason or None;
-    parts: the task in words."""
+    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors, whatever a phase weighs them);
+    stopped: reason or None; parts: the task in words."""
 
     images: Tensor
     energy: np.ndarray
@@ -192,11 +199,13 @@ def _step(task: Task, state: _State) -> None:
     for transform in phase.transforms:
         seen = transform(seen, draws)
     energy = task.objective(seen, draws)
-    total = energy
+    total = energy if phase.rise == 1 else energy * phase.rise ** (1 - share)
     for weight, prior in task.priors:
         if weight:
             total = total + weight * prior(image)
     gradients = torch.autograd.grad(total.sum(), variables)
+    if phase.rise != 1:
+        total = total.detach() + energy.detach() * (1 - phase.rise ** (1 - share))
     variables = state.variables
     finite = torch.isfinite(total.detach())
     for g in gradients:
@@ -207,6 +216,8 @@ def _step(task: Task, state: _State) -> None:
         state.flat = torch.where(silent & finite, state.flat + 1, 0)
     alive = (state.strikes < STRIKES) & (state.flat < FLAT)
     moved, memory = task.optimiser.step(variables, gradients, state.memory, rate * state.factor, state.since_reset)
+    if phase.noise:
+        moved = tuple(x + per_sample(rate * phase.noise * state.factor, x) * draws.normal(x) for x in moved)
     if task.image.free:
         pixels = moved[0]
         for constraint in phase.constraints:
@@ -240,6 +251,9 @@ def described(task: Task) -> dict[str, object]:
                 "steps": phase.steps,
                 "rate": phase.rate,
                 "end": phase.end,
+                "ratios": phase.ratios,
+                "rise": phase.rise,
+                "noise": phase.noise,
                 "transforms": [_named(part) for part in phase.transforms],
                 "constraints": [_named(part) for part in phase.constraints],
             }

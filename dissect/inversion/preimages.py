@@ -37,10 +37,12 @@ BETA = 2.0
 SIGMA_227 = 27098.1
 LAMBDA_ALPHA = 8e-10
 
-# Ours: steps, first rate and faintness of the start of the descent over the spectrum.
-SPECTRUM_STEPS = 700
-SPECTRUM_RATE = 0.4
+# Ours: the descent over the spectrum. Steps while the objective gains weight and after; first and last rate; faintness
+# of the start; noise of a step, in rates.
+SPECTRUM_STEPS = 2100, 900
+SPECTRUM_RATES = 0.4, 0.004
 FAINT = 0.01
+NOISE = 0.5
 
 
 Priors = tuple[tuple[float, Prior], ...]
@@ -51,7 +53,8 @@ class Recipe:
     """How to invert. `weight` is IJCV's C; `variation` CVPR's lambda of TV (None: 1, 10 or 100 by depth).
 
     `setting`: `ijcv16` and `cvpr15` as published; `spectrum` minimises the energy of ijcv16 over the picture's
-    spectrum, from a faint start, with Adam: twice the steps, and a far lower energy where pooling or depth is a trap.
+    spectrum, from a faint start, with Adam, while C grows to its value and noise dies away: ten times the steps, and an
+    energy that is lower by as much where pooling or depth is a trap.
     `typical`: B and V as `published`, for photos of about 224 pixels, or `measured` on the originals, so that both
     priors are 1 on them whatever their size and subject. `settle` steps without jitter end it (published: 50 at a
     tenth of the rate; more of them go at the full rate before those). `shorter` divides the published numbers of
@@ -171,11 +174,20 @@ def _ijcv16(
 
 
 def _spectrum(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray, b: float, priors: Priors) -> Task:
-    """Every frequency moves with the energy that photos give it: the coarse picture, which decides what a pooling
-    passes on and which units live, is settled before the fine one can be trapped."""
+    """Every frequency moves with the energy that photos give it, and the code is asked for ever more strictly: the
+    coarse picture, which decides what a pooling passes on and which units live, is settled before the fine one can be
+    trapped. The noise frees it from shallow traps, as annealing does: C is the inverse of its temperature."""
     image = Spectrum(network.pixels.planes, *network.size, b, FAINT, network.device, network.dtype)
-    phase = Phase(recipe.steps(SPECTRUM_STEPS), SPECTRUM_RATE, SPECTRUM_RATE / 100)
-    return Task(objective, image, (phase,), Adam(0.9, 0.99), seeds, priors)
+    # Where a place of the map sees few pixels there is much to lose by being smooth too long; deep, by being rough.
+    rise = min(0.1, max(0.001, 1.6 / network.stride(objective.layer) ** 2))
+    first, last = SPECTRUM_RATES
+    rising, steady = map(recipe.steps, SPECTRUM_STEPS)
+    between = first * (last / first) ** (rising / (rising + steady))
+    phases = (
+        Phase(rising, first, between, ratios=True, rise=rise, noise=NOISE),
+        Phase(steady, between, last, ratios=True, noise=NOISE),
+    )
+    return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors)
 
 
 def _cvpr15(network: Network, layer: str, recipe: Recipe, score: CodeError, seeds: np.ndarray) -> Task:

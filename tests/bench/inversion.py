@@ -106,8 +106,9 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
     rows = [[image] for image in net.pixels.to_uint8(z)]
     for weight in (100.0, 1.0):
         recipe = preimages.Recipe(
-            options.setting, weight, restarts=options.restarts, typical=options.typical, settle=options.settle
-        )
+            options.setting, weight, restarts=options.restarts, typical=options.typical, settle=options.settle,
+            shorter=options.shorter,
+        )  # fmt: skip
         told[weight] = []
         for layer in layers:
             found = invert.invert(net, z, layer, recipe)
@@ -126,15 +127,15 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
     }
     svg = curves(series, layers, f"Inversion of {options.net}", "ratio of norms")
     write_bytes(options.out / f"{options.net}-depth.svg", svg.encode())
-    ratio = [b["feature_error_squared"] / a["feature_error_squared"] for a, b in zip(told[100.0], told[1.0])]
+    ratio = [b["feature_error"] / a["feature_error"] for a, b in zip(told[100.0], told[1.0])]
     return {
         "net": options.net,
         "layers": layers,
         "image_error": image_errors,
         "spearman": rank_correlation(image_errors),
         "worst_feature_error": max(s["feature_error"] for s in told[100.0]),
-        "worst_feature_error_squared": max(s["feature_error_squared"] for s in told[100.0]),
-        "least_gain_over_c1_squared": min(ratio),
+        "feature_error": series["feature error, C = 100"],
+        "gain_over_c1": ratio,
         "spread": series["restart spread"],
         "spread_spearman": rank_correlation(series["restart spread"]) if options.restarts > 1 else None,
         "seconds": sum(s["seconds"] for s in told[100.0]),
@@ -309,6 +310,7 @@ def main() -> None:
     parser.add_argument("--typical", default="measured")
     parser.add_argument("--setting", default="spectrum", help="ijcv16 or spectrum (default)")
     parser.add_argument("--settle", type=int, default=650)
+    parser.add_argument("--shorter", type=float, default=1.0, help="divides the steps; below 1 there are more")
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--generations", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)

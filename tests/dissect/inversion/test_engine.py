@@ -1,3 +1,4 @@
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def task(optimiser: Optimiser, rate: float = 0.05, count: int = 3, steps: int = 
     seeds = draws.seeds(4, count)
     phases = (
         Phase(steps, rate, rate / 2, (Roll(3), Affine((0.9, 1.1), 5.0)), (Box(RANGE),)),
-        Phase(3, rate / 10, constraints=(PixelBall(50.0),), reset=True),
+        Phase(3, rate / 10, rate / 90, (), (PixelBall(50.0),), True, ratios=True, rise=0.01, noise=0.5),
     )
     start = draws.normal(seeds, (3, 16, 16)) * 20
     priors = ((0.1, TotalVariation(2.0, 12.0)),)
@@ -97,6 +98,32 @@ class Square:
 def plain(objective: Square, steps: int = 10, rate: float = 0.1) -> Task:
     start = torch.ones(2, 1, 2, 2)
     return Task(objective, Pixels(start), (Phase(steps, rate),), Momentum(0.0), draws.seeds(0, 2))
+
+
+def test_an_objective_gains_weight_by_equal_ratios_and_is_told_in_full() -> None:
+    """Three steps of plain descent by hand: weights 1/100, 1/10 and 1 of the objective, none of the prior's."""
+    objective, prior = Square(), TotalVariation(2.0, 12.0)
+    phase = Phase(3, 0.4, 0.1, ratios=True, rise=0.01)
+    whole = replace(plain(objective), phases=(phase,), priors=((2.0, prior),))
+    found = run(whole)
+    (x,) = whole.image.start(whole.seeds)
+    for step, (weight, rate) in enumerate([(0.01, 0.4), (0.1, 0.2), (1.0, 0.1)]):
+        x = x.detach().requires_grad_(True)
+        energy, smooth = objective(x, Draws(whole.seeds, step)), 2 * prior(x)
+        (gradient,) = torch.autograd.grad((weight * energy + smooth).sum(), x)
+        np.testing.assert_allclose(found.total[step], (energy + smooth).detach().numpy(), rtol=1e-5)
+        x = x - rate * gradient
+    np.testing.assert_allclose(found.images.numpy(), x.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_noise_has_the_size_of_the_rate() -> None:
+    """Nothing pulls, so the picture walks: variance grows by (rate x noise)^2 a step, for every sample its own way."""
+    seeds, start = draws.seeds(3, 2), torch.zeros(2, 1, 64, 64)
+    phase = Phase(50, 0.2, noise=0.5)
+    whole = Task(lambda z, _: 1e-9 * z.flatten(1).sum(1), Pixels(start), (phase,), Momentum(0.0), seeds)
+    walked = run(whole).images
+    np.testing.assert_allclose(walked.flatten(1).std(1).numpy(), 0.1 * math.sqrt(50), rtol=0.05)
+    assert not torch.equal(walked[0], walked[1])
 
 
 def test_a_sample_that_is_not_finite_steps_back_and_stops_with_a_reason_and_harms_no_other() -> None:
