@@ -242,16 +242,23 @@ def nearest_on_plane(w: Tensor, b: Tensor, lower: Tensor, upper: Tensor) -> Tens
 
 
 def _polish(problem: _Problem, rounds: int) -> None:
-    """Three starts for each row: its best point, its original, and where gradient steps in a ball of that norm lead.
-    From each: step towards the nearest point of the linearised boundary, then along the ray from the original to the
-    true boundary; ever smaller steps. At last straight back as far as the class holds. Only improvements are kept."""
+    """Four starts for each row: its best point, its original, and twice where gradient steps in the ball of its least
+    norm lead, few and many. From each: step towards the nearest point of the linearised boundary, then along the ray
+    from the original to the true boundary; ever smaller steps. At last straight back as far as the class holds. Only
+    improvements are kept."""
     rows = torch.isfinite(problem.norm).nonzero()[:, 0]
     if not len(rows):
         return
     loss = _margin(problem.targets)
     x0 = problem.x0[rows]
-    for start in (problem.best[rows].clone(), x0.clone(), _in_ball(problem, rows, problem.norm[rows], rounds)):
-        x = start
+    starts: tuple[Callable[[], Tensor], ...] = (
+        problem.best[rows].clone,
+        x0.clone,
+        lambda: _in_ball(problem, rows, rounds),
+        lambda: _in_ball(problem, rows, 3 * rounds),
+    )
+    for start in starts:
+        x = start()
         for number in range(rounds):
             margin, gradient, _ = problem.with_gradient(x, rows, loss)
             depth = (gradient * (x - x0)).sum(1) - margin
@@ -260,10 +267,11 @@ def _polish(problem: _Problem, rounds: int) -> None:
     _retreat(problem, rows)
 
 
-def _in_ball(problem: _Problem, rows: Tensor, radius: Tensor, steps: int) -> Tensor:
-    """Normalised gradient steps on the cross-entropy inside a ball about the originals and the box."""
+def _in_ball(problem: _Problem, rows: Tensor, steps: int) -> Tensor:
+    """Normalised gradient steps on the cross-entropy inside the box and the ball about the originals that reaches to
+    the best points so far."""
     loss = _cross_entropy(problem.targets)
-    x0 = problem.x0[rows]
+    x0, radius = problem.x0[rows], problem.norm[rows]
     x = x0.clone()
     for _ in range(steps):
         _, gradient, _ = problem.with_gradient(x, rows, loss)
