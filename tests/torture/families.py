@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.torture import calls, far, files, inputs, kills, races, soak
+from tests.torture import calls, far, files, inputs, kills, laws, races, soak
 from tests.torture.place import Tally
 
 
@@ -38,6 +38,9 @@ FAMILIES: dict[str, Family] = {
     "disk": Family("a file system that is full, from empty to nearly enough", 20, 2, files.disk),
     "partials": Family("a bit flipped in a partial, or a part cut off", 1000, 40, files.partials),
     "database": Family("a bit flipped in the database, or a part cut off", 400, 6, files.database),
+    "tails": Family("tails of random maps against a sort", 10_000, 100, laws.tails),
+    "merges": Family("scans and counts merged in two random orders", 10_000, 100, laws.merges),
+    "counts": Family("overlap counts against the plain definition", 10_000, 100, laws.counts),
     "claims": Family("claims of shards by 8 writers at once", 10_048, 0, races.claims),
     "zombies": Family("a process stopped past its lease that comes back and commits", 100, 5, races.zombies),
     "stopped": Family("a worker stopped past its lease, and let go on", 10, 0, races.stopped_worker),
