@@ -25,19 +25,22 @@ def soak(folder: Path, count: int) -> Tally:
     assert run(["submit", str(workspace / "spec.toml"), "--workspace", str(workspace)]) == 0
     worker = begin(place.worker(workspace, "--lease", "30"))
     seen: list[tuple[int, ...]] = []
-    while not seen or seen[-1][0] < count:
+    ended, done = False, 0
+    while not ended and done < count:
         time.sleep(0.25)
+        ended = os.waitpid(worker, os.WNOHANG)[0] != 0  # as it does when the queue is empty
         done, failed = _progress(workspace)
-        if failed or os.waitpid(worker, os.WNOHANG)[0]:
-            return Tally(count, done)
-        family = [worker, *_children(worker)]
+        if failed:
+            break
+        family = [] if ended else [worker, *_children(worker)]
         if len(family) > 1 and (not seen or done > seen[-1][0]):
             held = [_resident(pid) for pid in family], [_descriptors(pid) for pid in family]
             seen.append((done, *held[0], *held[1], (workspace / "dissect.sqlite").stat().st_size))
-    os.kill(worker, signal.SIGTERM)
-    end(worker)
+    if not ended:
+        os.kill(worker, signal.SIGTERM)
+        end(worker)
     table = np.array([row for row in seen if len(row) == len(seen[-1])], float)
-    return Tally(count, int(table[-1, 0]), _told(table, (len(seen[-1]) - 2) // 2))
+    return Tally(count, done, _told(table, (len(seen[-1]) - 2) // 2))
 
 
 def _told(table: np.ndarray, processes: int) -> str:
