@@ -27,7 +27,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     parser.add_argument("--limit", type=int, metavar="N", help="the first N photos only")
     parser.add_argument("--layer", action="append", metavar="L", help="layer to invert; repeat for several")
     parser.add_argument("--layers", choices=("blocks", "all"), help="every block, or every single layer, by depth")
-    parser.add_argument("--setting", default="ijcv16", help="ijcv16 (default), cvpr15, or spectrum: slower, and far closer to the code")
+    parser.add_argument(
+        "--setting", default="ijcv16", help="ijcv16 (default), cvpr15, or spectrum: slower and far closer"
+    )
     parser.add_argument("--weight", type=float, default=100.0, metavar="C", help="C of ijcv16: 1, 20, 100 or 300")
     parser.add_argument(
         "--variation", type=float, metavar="L", help="lambda of TV of cvpr15 (default 1, 10, 100 by depth)"
