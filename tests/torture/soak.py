@@ -40,7 +40,8 @@ def soak(folder: Path, count: int) -> Tally:
         os.kill(worker, signal.SIGTERM)
         end(worker)
     table = np.array([row for row in seen if len(row) == len(seen[-1])], float)
-    return Tally(count, done, _told(table, (len(seen[-1]) - 2) // 2))
+    told = _told(table, (len(seen[-1]) - 2) // 2) if done >= 100 else "too few jobs for slopes"
+    return Tally(count, done, told)
 
 
 def _told(table: np.ndarray, processes: int) -> str:
