@@ -199,13 +199,14 @@ def _step(task: Task, state: _State) -> None:
     for transform in phase.transforms:
         seen = transform(seen, draws)
     energy = task.objective(seen, draws)
-    total = energy if phase.rise == 1 else energy * phase.rise ** (1 - share)
+    rise = phase.rise ** (1 - share)
+    total = energy * rise
     for weight, prior in task.priors:
         if weight:
             total = total + weight * prior(image)
     gradients = torch.autograd.grad(total.sum(), variables)
-    if phase.rise != 1:
-        total = total.detach() + energy.detach() * (1 - phase.rise ** (1 - share))
+    if rise != 1:
+        total = total.detach() + energy.detach() * (1 - rise)
     variables = state.variables
     finite = torch.isfinite(total.detach())
     for g in gradients:

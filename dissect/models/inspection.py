@@ -88,6 +88,7 @@ def _judge_archive(path: Path, file: io.BufferedReader) -> None:
             members = archive.infolist()
             _judge_members(path, file, members)
             text = archive.read(next(m for m in members if m.filename.endswith("/data.pkl")))
+    # NotImplementedError is what zipfile says of a compression that it does not know.
     except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError, OSError, struct.error) as error:
         raise UnsafeError(f"weights {path} are a damaged archive ({error}): refused") from None
     stream = io.BytesIO(text)

@@ -41,7 +41,7 @@ def main(tasks: Connection, results: Connection, lines: Connection) -> None:
     with ExitStack() as opened:
         shards: Shards | None = None
         try:
-            for task in iter(lambda: _next(tasks), None):
+            for task in iter(lambda: received(tasks), None):
                 if shards is None:
                     workspace = Workspace(Path(task["workspace"]), task["db"])
                     shards = opened.enter_context(Shards.again(workspace, task["run"], _say))
@@ -54,10 +54,10 @@ def main(tasks: Connection, results: Connection, lines: Connection) -> None:
             _end("out of memory", 5)
 
 
-def _next(tasks: Connection) -> dict[str, Any] | None:
-    """The next task; None where there will be no more."""
+def received(source: Connection) -> dict[str, Any] | None:
+    """The next task, or what came of one; None where there will be no more."""
     try:
-        found: dict[str, Any] = json.loads(tasks.recv_bytes())
+        found: dict[str, Any] = json.loads(source.recv_bytes())
     except EOFError:
         return None
     return found

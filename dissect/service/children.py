@@ -103,7 +103,7 @@ class _Running:
                 if not part:
                     sources.remove(self._lines)
             if self._results in ready:
-                result = _result(self._results)
+                result = attempt.received(self._results)
                 if result is not None:
                     return End(0, result, "")
                 sources.remove(self._results)
@@ -135,15 +135,6 @@ class _Running:
 def _some(lines: Connection) -> bytes:
     """Some of what was said; nothing once the pipe has ended."""
     return os.read(lines.fileno(), _TAIL)
-
-
-def _result(results: Connection) -> dict[str, Any] | None:
-    """What came of a task; None where the process ended first."""
-    try:
-        found: dict[str, Any] = json.loads(results.recv_bytes())
-    except EOFError:
-        return None
-    return found
 
 
 def _plain(line: str) -> str:

@@ -130,71 +130,78 @@ def _longest_pause(rows: Postgres, workspace: Path) -> float:
     return max(later - earlier for earlier, later in zip(ends, ends[1:]))
 
 
+class _Runs:
+    """Runs of one place on a cluster, and when to disturb them: at a random moment of what one takes."""
+
+    def __init__(self, folder: Path, cluster: Any) -> None:
+        self.folder, self.cluster = folder, cluster
+        self.place = Place(folder / "place", "slow", SLOW)
+        self._expected, self._chance = self.place.quiet(), random.Random(6)
+        begun = time.monotonic()
+        assert self.drive(folder / "timed").wait() == 0
+        self._length = time.monotonic() - begun
+
+    def drive(self, workspace: Path, cluster: Any = None) -> "subprocess.Popen[bytes]":
+        """The command begins, on this cluster or another."""
+        address = (cluster or self.cluster).address
+        command = self.place.command(workspace, "--engine", "ray", "--ray-address", address)
+        return subprocess.Popen(
+            [sys.executable, "-m", "dissect.cli.main", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def pause(self) -> None:
+        time.sleep(self._length * self._chance.uniform(0.2, 1.0))
+
+    def ends_well(self, driver: "subprocess.Popen[bytes]", workspace: Path) -> bool:
+        return driver.wait() == 0 and result(workspace) == self._expected
+
+
 @_or_why
 def ray_nodes(folder: Path, count: int) -> Tally:
     """A node of a Ray cluster is killed; the driver ends as if it had not been."""
-    tally, place, chance = Tally(), Place(folder / "place", "slow", SLOW), random.Random(6)
-    expected = place.quiet()
+    tally = Tally()
     with nodes.cluster() as cluster:
-        length = _length(place, folder / "timed", cluster)
+        runs = _Runs(folder, cluster)
         for number in range(count):
             doomed, workspace = nodes.add_node(cluster), folder / f"w{number}"
-            driver = _drive(place, workspace, cluster)
-            time.sleep(length * chance.uniform(0.2, 1.0))
+            driver = runs.drive(workspace)
+            runs.pause()
             cluster.remove_node(doomed, allow_graceful=False)
-            tally.count(driver.wait() == 0 and result(workspace) == expected)
+            tally.count(runs.ends_well(driver, workspace))
     return tally
 
 
 @_or_why
 def ray_drivers(folder: Path, count: int) -> Tally:
     """The command that drives a Ray cluster is killed, and given again."""
-    tally, place, chance = Tally(), Place(folder / "place", "slow", SLOW), random.Random(7)
-    expected = place.quiet()
+    tally = Tally()
     with nodes.cluster() as cluster:
-        length = _length(place, folder / "timed", cluster)
+        runs = _Runs(folder, cluster)
         for number in range(count):
             workspace = folder / f"w{number}"
-            driver = _drive(place, workspace, cluster)
-            time.sleep(length * chance.uniform(0.2, 1.0))
+            driver = runs.drive(workspace)
+            runs.pause()
             driver.kill()
             driver.wait()
-            tally.count(_drive(place, workspace, cluster).wait() == 0 and result(workspace) == expected)
+            tally.count(runs.ends_well(runs.drive(workspace), workspace))
     return tally
 
 
 @_or_why
 def ray_heads(folder: Path, count: int) -> Tally:
     """The head of a Ray cluster is killed: the command ends and says so, and ends the run on another cluster."""
-    tally, place, chance = Tally(), Place(folder / "place", "slow", SLOW), random.Random(8)
-    expected, codes = place.quiet(), dict[int, int]()
+    tally, codes = Tally(), dict[int, int]()
     with nodes.cluster() as other:
-        length = _length(place, folder / "timed", other)
+        runs = _Runs(folder, other)
         for number in range(count):
             workspace = folder / f"w{number}"
             with nodes.cluster() as doomed:
-                driver = _drive(place, workspace, doomed)
-                time.sleep(length * chance.uniform(0.2, 1.0))
+                driver = runs.drive(workspace, doomed)
+                runs.pause()
                 doomed.remove_node(doomed.head_node, allow_graceful=False)
                 code = driver.wait()
             codes[code] = codes.get(code, 0) + 1
-            again = _drive(place, workspace, other).wait()
-            told = code in (0, RetryLater.exit_code)
-            tally.count(told and again == 0 and result(workspace) == expected)
+            tally.count(code in (0, RetryLater.exit_code) and runs.ends_well(runs.drive(workspace), workspace))
     tally.seen = ", ".join(f"exit code {code}: {times}" for code, times in sorted(codes.items()))
     return tally
-
-
-def _length(place: Place, workspace: Path, cluster: Any) -> float:
-    """Seconds that a run on the cluster takes."""
-    begun = time.monotonic()
-    assert _drive(place, workspace, cluster).wait() == 0
-    return time.monotonic() - begun
-
-
-def _drive(place: Place, workspace: Path, cluster: Any) -> "subprocess.Popen[bytes]":
-    command = place.command(workspace, "--engine", "ray", "--ray-address", cluster.address)
-    return subprocess.Popen(
-        [sys.executable, "-m", "dissect.cli.main", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
