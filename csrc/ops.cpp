@@ -34,6 +34,14 @@ STABLE_TORCH_LIBRARY(dissect, m) {
   m.def("ranking(Tensor peaks, Tensor start, Tensor numbers, Tensor primary, Tensor(a!) precision) -> ()");
   // Incremental occlusion: cuts of a cached map with changed patches in it, see dissect/attribution/occlusion.
   m.def("patch_gather(Tensor base, Tensor patch, Tensor origin, Tensor start, float fill, Tensor(a!) out) -> ()");
+  // Inversion: the priors of natural pre-images with their gradient, and the whole step of such a descent; z [B, C, h, w].
+  m.def(
+      "natural(Tensor z, float alpha, float alpha_scale, float beta, float variation_scale, Tensor(a!) gradient, "
+      "Tensor(b!) rows) -> ()");
+  m.def(
+      "descend(Tensor z, Tensor gradient, float alpha, float alpha_scale, float beta, float variation_scale, "
+      "Tensor rate, float mu, float memory, float radius, Tensor(a!) squares, Tensor(b!) speeds, Tensor(c!) out, "
+      "Tensor(d!) rows) -> ()");
 }
 
 static PyModuleDef module_definition = {

@@ -34,6 +34,11 @@ _SCHEMAS = {
     "normalise": "(Tensor pixels, Tensor mean, Tensor std, Tensor(a!) out) -> ()",
     "ranking": "(Tensor peaks, Tensor start, Tensor numbers, Tensor primary, Tensor(a!) precision) -> ()",
     "patch_gather": "(Tensor base, Tensor patch, Tensor origin, Tensor start, float fill, Tensor(a!) out) -> ()",
+    "natural": "(Tensor z, float alpha, float alpha_scale, float beta, float variation_scale, Tensor(a!) gradient, "
+    "Tensor(b!) rows) -> ()",
+    "descend": "(Tensor z, Tensor gradient, float alpha, float alpha_scale, float beta, float variation_scale, "
+    "Tensor rate, float mu, float memory, float radius, Tensor(a!) squares, Tensor(b!) speeds, Tensor(c!) out, "
+    "Tensor(d!) rows) -> ()",
 }
 
 OPS = tuple(_SCHEMAS)
@@ -84,6 +89,11 @@ _BACKEND, _MISSING, _NO_CUDA = _load()
 def backend() -> dict[str, str]:
     """Which half counts and why: keys `cpu` ("compiled" or "reference"), `why`, `cuda` ("yes" or the reason not)."""
     return {"cpu": _BACKEND, "why": _MISSING, "cuda": _NO_CUDA or "yes"}
+
+
+def answers(tensor: Tensor) -> bool:
+    """Whether an op can be asked about this tensor where it is: on a GPU that takes the CUDA half."""
+    return not tensor.is_cuda or not _NO_CUDA
 
 
 def scan(
@@ -225,3 +235,42 @@ def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fil
     base, else `fill`. origin and start [K, 2] are int64.
     """
     torch.ops.dissect.patch_gather(base, patch, origin, start, fill, out)
+
+
+def natural(
+    z: Tensor, alpha: float, alpha_scale: float, beta: float, variation_scale: float, gradient: Tensor, rows: Tensor
+) -> None:
+    """Priors of natural pre-images and their gradient, of z [B, C, h, w] float32 in one read.
+
+    alpha_scale sum |z_px|^alpha + variation_scale TV^beta, with |z_px| the length of a pixel over the planes and TV's
+    last row and column replicated (Mahendran & Vedaldi, IJCV 2016, section 3). gradient [B, C, h, w]; rows [B, h, 2]
+    float64 receives for every row its part of the energy, and the sum of |gradient|.
+    """
+    torch.ops.dissect.natural(z, alpha, alpha_scale, beta, variation_scale, gradient, rows)
+
+
+def descend(
+    z: Tensor,
+    gradient: Tensor,
+    alpha: float,
+    alpha_scale: float,
+    beta: float,
+    variation_scale: float,
+    rate: Tensor,
+    mu: float,
+    memory: float,
+    radius: float,
+    squares: Tensor,
+    speeds: Tensor,
+    out: Tensor,
+    rows: Tensor,
+) -> None:
+    """One step down `gradient` [B, C, h, w], that of the objective, and the priors of `natural`, in one read.
+
+    With g their sum: squares = memory squares + g^2; speeds = mu speeds - g / (1 / rate + sqrt squares), both in place;
+    out = z + speeds with every pixel drawn into the ball of `radius`. rate [B] float32; rows as in `natural`, with
+    the sum of |g|. out must not be z.
+    """
+    torch.ops.dissect.descend(
+        z, gradient, alpha, alpha_scale, beta, variation_scale, rate, mu, memory, radius, squares, speeds, out, rows
+    )

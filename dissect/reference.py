@@ -266,3 +266,69 @@ def patch_gather(base: Tensor, patch: Tensor, origin: Tensor, start: Tensor, fil
         cut = torch.where(inside[..., None], changed, cut)
     outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
     out.copy_(cut.masked_fill(outside[..., None], fill))
+
+
+# Below this squared gradient the slope of TV^beta is held, as the CVPR'15 code does: beta < 2 has no bound at 0.
+VARIATION_FLOOR = 1e-5
+
+
+def total_variation(z: Tensor, beta: float) -> tuple[Tensor, Tensor]:
+    """(dx^2 + dy^2)^(beta / 2) of every value of z [B, C, h, w], last row and column replicated, and the gradient of
+    its sum; both [B, C, h, w] (Mahendran & Vedaldi 2015, section 2.1)."""
+    dx, dy = torch.zeros_like(z), torch.zeros_like(z)
+    torch.sub(z[..., :, 1:], z[..., :, :-1], out=dx[..., :, :-1])
+    torch.sub(z[..., 1:, :], z[..., :-1, :], out=dy[..., :-1, :])
+    squared = dx * dx + dy * dy
+    slope = 1.0 if beta == 2 else squared.clamp(min=VARIATION_FLOOR).pow(beta / 2 - 1)
+    dx, dy = slope * dx, slope * dy
+    gradient = -(dx + dy)
+    gradient[..., :, 1:] += dx[..., :, :-1]
+    gradient[..., 1:, :] += dy[..., :-1, :]
+    return squared if beta == 2 else squared.pow(beta / 2), beta * gradient
+
+
+def alpha_norm(z: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+    """(sum over planes of z^2)^(alpha / 2) of every pixel of z [B, C, h, w], [B, 1, h, w], and the gradient of its sum
+    [B, C, h, w], which at 0 is 0 for every alpha >= 1."""
+    squared = (z * z).sum(1, keepdim=True)
+    steep = torch.where(squared > 0, squared.pow(alpha / 2 - 1), 0)
+    return steep * squared, alpha * steep * z
+
+
+def natural(
+    z: Tensor, alpha: float, alpha_scale: float, beta: float, variation_scale: float, gradient: Tensor, rows: Tensor
+) -> None:
+    """See `ops.natural`."""
+    variation, down_variation = total_variation(z, beta)
+    lengths, down_lengths = alpha_norm(z, alpha)
+    gradient.copy_(variation_scale * down_variation + alpha_scale * down_lengths)
+    energy = variation_scale * variation.double().sum((1, 3)) + alpha_scale * lengths.double().sum((1, 3))
+    rows.copy_(torch.stack([energy, gradient.double().abs().sum((1, 3))], 2))
+
+
+def descend(
+    z: Tensor,
+    gradient: Tensor,
+    alpha: float,
+    alpha_scale: float,
+    beta: float,
+    variation_scale: float,
+    rate: Tensor,
+    mu: float,
+    memory: float,
+    radius: float,
+    squares: Tensor,
+    speeds: Tensor,
+    out: Tensor,
+    rows: Tensor,
+) -> None:
+    """See `ops.descend`."""
+    total = torch.empty_like(z)
+    natural(z, alpha, alpha_scale, beta, variation_scale, total, rows)
+    total += gradient
+    rows[..., 1] = total.double().abs().sum((1, 3))
+    squares.mul_(memory).add_(total * total)
+    speeds.mul_(mu).sub_(total / (1 / rate.view(-1, 1, 1, 1) + squares.sqrt()))
+    moved = z + speeds
+    length = moved.square().sum(1, keepdim=True).sqrt()
+    out.copy_(moved * torch.where(length > radius, radius * (1 - 4 * torch.finfo(z.dtype).eps) / length, 1))

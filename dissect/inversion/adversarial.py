@@ -17,12 +17,13 @@ from torch.nn import functional as F
 from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Box, Near
-from dissect.inversion.engine import Phase, Task, run
+from dissect.inversion.engine import run
 from dissect.inversion.images import Pixels
 from dissect.inversion.lbfgs import minimise
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import At, LogProbability, one_hot
 from dissect.inversion.optimisers import Sign
+from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import resize
 
 DECADES = 8

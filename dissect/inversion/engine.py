@@ -9,7 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -19,64 +19,14 @@ from torch import Tensor
 
 from dissect import checkpoint
 from dissect.errors import DissectError, SpecError
-from dissect.inversion.constraints import Constraint
 from dissect.inversion.draws import Draws
-from dissect.inversion.images import Image, Variables
-from dissect.inversion.objectives import Objective
-from dissect.inversion.optimisers import Optimiser, per_sample
-from dissect.inversion.priors import Prior
-from dissect.inversion.transforms import Transform
+from dissect.inversion.images import Variables
+from dissect.inversion.moves import Place, move
+from dissect.inversion.optimisers import per_sample
+from dissect.inversion.task import Task, described
 
 STRIKES = 3  # a sample that is not finite is stepped back, at half the rate, so often, then stopped
 FLAT = 3  # so many first steps without any gradient: none will come
-
-
-@dataclass(frozen=True)
-class Phase:
-    """Steps at one setting. The rate goes from `rate` to `end`, in a line or by equal `ratios`; with `reset` the
-    optimiser starts afresh. rise: the objective's weight grows from that to 1 by equal ratios, the priors' does not.
-    noise: standard deviation of what is added to every variable after a step, in rates.
-    """
-
-    steps: int
-    rate: float
-    end: float | None = None
-    transforms: tuple[Transform, ...] = ()
-    constraints: tuple[Constraint, ...] = ()
-    reset: bool = False
-    ratios: bool = False
-    rise: float = 1.0
-    noise: float = 0.0
-
-    def at(self, step: int) -> tuple[float, float]:
-        """Rate of a step, and the share of the phase that lies behind it."""
-        share = step / max(1, self.steps - 1)
-        end = self.rate if self.end is None else self.end
-        return self.rate * (end / self.rate) ** share if self.ratios else self.rate + (end - self.rate) * share, share
-
-
-@dataclass(frozen=True)
-class Task:
-    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior)."""
-
-    objective: Objective
-    image: Image
-    phases: tuple[Phase, ...]
-    optimiser: Optimiser
-    seeds: np.ndarray
-    priors: tuple[tuple[float, Prior], ...] = ()
-
-    @property
-    def steps(self) -> int:
-        return sum(phase.steps for phase in self.phases)
-
-    def phase(self, step: int) -> tuple[Phase, int]:
-        """The phase of a step, and the step's number within it."""
-        for phase in self.phases:
-            if step < phase.steps:
-                return phase, step
-            step -= phase.steps
-        raise IndexError(step)
 
 
 @dataclass(frozen=True)
@@ -199,81 +149,33 @@ def _step(task: Task, state: _State) -> None:
     for transform in phase.transforms:
         seen = transform(seen, draws)
     energy = task.objective(seen, draws)
-    rise = phase.rise ** (1 - share)
-    total = energy * rise
-    for weight, prior in task.priors:
-        if weight:
-            total = total + weight * prior(image)
-    gradients = torch.autograd.grad(total.sum(), variables)
-    if rise != 1:
-        total = total.detach() + energy.detach() * (1 - rise)
-    variables = state.variables
-    finite = torch.isfinite(total.detach())
-    for g in gradients:
-        # A NaN or an infinity in any part makes the sum one (and an overflow counts as one too).
-        finite = finite & torch.isfinite(g.flatten(1).sum(1))
+    place = Place(
+        variables, image, energy * phase.rise ** (1 - share), state.memory, rate * state.factor, draws, within, share,
+        state.since_reset,
+    )  # fmt: skip
+    moved = move(task, phase, place)
+    total = energy.detach() + moved.priors
+    finite = torch.isfinite(total) & torch.isfinite(moved.size)
     if state.step < FLAT:
-        silent = torch.stack([(g.flatten(1) == 0).all(1) for g in gradients]).all(0)
-        state.flat = torch.where(silent & finite, state.flat + 1, 0)
+        state.flat = torch.where((moved.size == 0) & finite, state.flat + 1, 0)
     alive = (state.strikes < STRIKES) & (state.flat < FLAT)
-    moved, memory = task.optimiser.step(variables, gradients, state.memory, rate * state.factor, state.since_reset)
-    if phase.noise:
-        moved = tuple(x + per_sample(rate * phase.noise * state.factor, x) * draws.normal(x) for x in moved)
-    if task.image.free:
-        pixels = moved[0]
-        for constraint in phase.constraints:
-            pixels = constraint(pixels, gradients[0], within, share)
-        moved = (pixels, *moved[1:])
     good = finite & alive
     if bool(good.all()):
-        state.previous, state.variables, state.memory = variables, moved, memory
+        state.previous, state.variables, state.memory = state.variables, moved.variables, moved.memory
     else:
         back = alive & ~finite
         state.strikes = state.strikes + back.long()
         state.factor = torch.where(back, state.factor / 2, state.factor)
+        variables = state.variables
         idle = _choose(back, state.previous, variables)
         kept = tuple(torch.zeros_like(x) for x in state.memory)
         # Memory is slot-major: every slot holds one tensor a variable.
-        state.memory = _choose(good, memory, _choose(back, kept, state.memory))
-        state.variables, state.previous = _choose(good, moved, idle), _choose(good, variables, state.previous)
-    state.energy[state.step], state.total[state.step] = energy.detach(), total.detach()
+        state.memory = _choose(good, moved.memory, _choose(back, kept, state.memory))
+        state.variables = _choose(good, moved.variables, idle)
+        state.previous = _choose(good, variables, state.previous)
+    state.energy[state.step], state.total[state.step] = energy.detach(), total
     state.step += 1
     state.since_reset += 1
-
-
-def described(task: Task) -> dict[str, object]:
-    """The parts of a task by name with their settings, tensors left out: what a database can say of it."""
-    return {
-        "objective": _named(task.objective),
-        "image": _named(task.image),
-        "priors": [{"weight": float(weight), **_named(prior)} for weight, prior in task.priors],
-        "phases": [
-            {
-                "steps": phase.steps,
-                "rate": phase.rate,
-                "end": phase.end,
-                "ratios": phase.ratios,
-                "rise": phase.rise,
-                "noise": phase.noise,
-                "transforms": [_named(part) for part in phase.transforms],
-                "constraints": [_named(part) for part in phase.constraints],
-            }
-            for phase in task.phases
-        ],
-        "optimiser": _named(task.optimiser),
-    }
-
-
-def _named(part: object) -> dict[str, object]:
-    found: dict[str, object] = {"kind": type(part).__name__}
-    for name, value in vars(part).items() if hasattr(part, "__dict__") else ():
-        if isinstance(value, bool | int | float | str):
-            found[name] = value
-        elif isinstance(value, tuple) and all(isinstance(one, bool | int | float | str) for one in value):
-            found[name] = list(value)
-        elif is_dataclass(value):
-            found[name] = _named(value)
-    return found
 
 
 def joined(outcomes: Sequence[Outcome]) -> Outcome:

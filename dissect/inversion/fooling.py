@@ -14,13 +14,14 @@ from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Box
 from dissect.inversion.elites import Compositional, Direct, Encoding, Plan, confidences, evolve
-from dissect.inversion.engine import Outcome, Phase, Task, Watcher, run
+from dissect.inversion.engine import Outcome, Watcher, run
 from dissect.inversion.images import Pixels
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import At, LogProbability, one_hot
 from dissect.inversion.optimisers import Normalised
 from dissect.inversion.pixels import InputRange
 from dissect.inversion.priors import Decay
+from dissect.inversion.task import Phase, Task
 
 ENCODINGS = ("direct", "cppn")
 

@@ -23,12 +23,13 @@ from torch.nn import functional as F
 from dissect.errors import SpecError
 from dissect.inversion.constraints import Box, Near
 from dissect.inversion.draws import Draws, seeds
-from dissect.inversion.engine import Phase, Task, Watcher, run
+from dissect.inversion.engine import Watcher, run
 from dissect.inversion.images import Pixels
 from dissect.inversion.network import Network
 from dissect.inversion.optimisers import Sign
 from dissect.inversion.retina import Retina
 from dissect.inversion.sheet import png, write_bytes
+from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import resize
 
 CONDITIONS = ("image", "adv", "flip", "false")

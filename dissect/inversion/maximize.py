@@ -19,13 +19,14 @@ from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Blur, Box, Constraint, DropIdle, DropSmall, PixelBall, Shrink
 from dissect.inversion.draws import Draws
-from dissect.inversion.engine import Outcome, Phase, Task, Watcher, batches, joined, run
+from dissect.inversion.engine import Outcome, Watcher, batches, joined, run
 from dissect.inversion.images import Fourier, Image, Pattern, Pixels
 from dissect.inversion.network import OUTPUT, Network
 from dissect.inversion.objectives import Along, At, at_place
 from dissect.inversion.optimisers import Adam, Forgetful, Normalised
 from dissect.inversion.preimages import ALPHA, B_OVER_V, BETA, B
-from dissect.inversion.priors import AlphaNorm, Decay, Prior, TotalVariation
+from dissect.inversion.priors import Decay, Natural
+from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import Affine, Fit, Pad, Roll, Transform, Window, resize
 
 RECIPES = ("fourier", "inceptionism", "simonyan", "yosinski", "natural", "pattern")
@@ -178,7 +179,6 @@ def _natural(
     scaled = directions / peaks.to(directions).repeat_interleave(recipe.restarts)[:, None]
     rate = tall * wide * 0.05 * B**2 / ALPHA
     ball = (PixelBall(2 * B),)
-    priors: tuple[tuple[float, Prior], ...] = ((1.0, AlphaNorm(ALPHA, B)), (1.0, TotalVariation(BETA, B / B_OVER_V)))
     return Task(
         At(network, target.layer, Along(scaled, target.where, weight), slope=0.05),
         Pixels(noise / 0.95 * (B / math.sqrt(3))),
@@ -188,7 +188,7 @@ def _natural(
         ),
         Forgetful(),
         seeds,
-        priors,
+        ((1.0, Natural(ALPHA, B, BETA, B / B_OVER_V)),),
     )
 
 

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import PixelBall
-from dissect.inversion.engine import Phase, Task
 from dissect.inversion.images import Pixels, Spectrum
 from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, Caricature, CodeError
 from dissect.inversion.optimisers import Adam, Forgetful, Momentum
-from dissect.inversion.priors import AlphaNorm, AlphaSum, Prior, TotalVariation, VariationSum
+from dissect.inversion.priors import AlphaNorm, AlphaSum, Natural, Prior, TotalVariation, VariationSum
+from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import Centre, Window
 
 SETTINGS = ("ijcv16", "cvpr15", "spectrum")
@@ -135,7 +135,7 @@ def plan(
     mask = None if mask is None else mask.to(codes.device)
     if recipe.setting == "cvpr15":
         return _cvpr15(network, layer, recipe, CodeError(codes, 1.0, mask), seeds)
-    priors: Priors = ((1.0, AlphaNorm(ALPHA, scale[0])), (1.0, TotalVariation(BETA, scale[1])))
+    priors: Priors = ((1.0, Natural(ALPHA, scale[0], BETA, scale[1])),)
     score = Caricature(codes, recipe.weight) if recipe.caricature else CodeError(codes, recipe.weight, mask)
     objective = At(network, layer, score)
     if recipe.setting == "spectrum":

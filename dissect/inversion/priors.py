@@ -1,15 +1,14 @@
 """Priors on byte-unit images z [B, C, h, w]: each gives one number a sample and a gradient that is right everywhere."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from dissect import ops, reference
 from dissect.errors import SpecError
-
-# Below this squared gradient the slope of TV^beta is held, as the CVPR'15 code does: beta < 2 has no bound at 0.
-FLOOR = 1e-5
 
 
 class Prior(Protocol):
@@ -18,37 +17,37 @@ class Prior(Protocol):
     def __call__(self, z: Tensor) -> Tensor: ...
 
 
-class _TotalVariation(torch.autograd.Function):
-    """sum over pixels and planes of (dx^2 + dy^2)^(beta / 2), last row and column replicated; [B]."""
+class _Graded(torch.autograd.Function):
+    """An energy [B] whose gradient comes with it."""
 
     @staticmethod
-    def forward(ctx, z: Tensor, beta: float) -> Tensor:
-        dx = torch.zeros_like(z)
-        dy = torch.zeros_like(z)
-        torch.sub(z[..., :, 1:], z[..., :, :-1], out=dx[..., :, :-1])
-        torch.sub(z[..., 1:, :], z[..., :-1, :], out=dy[..., :-1, :])
-        squared = (dx * dx).addcmul_(dy, dy)
-        ctx.beta = beta
-        ctx.save_for_backward(dx, dy, squared)
-        powered = squared if beta == 2 else squared.pow(beta / 2)
-        return powered.flatten(1).sum(1)
+    def forward(ctx, z: Tensor, rule: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+        energy, gradient = rule(z)
+        ctx.save_for_backward(gradient)
+        return energy
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        dx, dy, squared = ctx.saved_tensors
-        if ctx.beta != 2:
-            slope = squared.clamp(min=FLOOR).pow_(ctx.beta / 2 - 1)
-            dx, dy = slope * dx, slope * dy
-        out = (dx + dy).neg_()
-        out[..., :, 1:] += dx[..., :, :-1]
-        out[..., 1:, :] += dy[..., :-1, :]
-        return out.mul_(ctx.beta * grad.view(-1, 1, 1, 1)), None
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad.view(-1, 1, 1, 1), None
+
+
+def _graded(z: Tensor, rule: Callable[[Tensor], tuple[Tensor, Tensor]]) -> Tensor:
+    value: Tensor = _Graded.apply(z, rule)
+    return value
+
+
+def _summed(rule: Callable[[Tensor, float], tuple[Tensor, Tensor]], power: float) -> Callable[..., Any]:
+    def sums(z: Tensor) -> tuple[Tensor, Tensor]:
+        values, gradient = rule(z, power)
+        return values.flatten(1).sum(1), gradient
+
+    return sums
 
 
 def total_variation(z: Tensor, beta: float) -> Tensor:
     """TV^beta summed over pixels and planes, [B] (Mahendran & Vedaldi 2015, section 2.1)."""
-    value: Tensor = _TotalVariation.apply(z, beta)
-    return value
+    return _graded(z, _summed(reference.total_variation, beta))
 
 
 @dataclass(frozen=True)
@@ -69,23 +68,6 @@ class TotalVariation:
         return total_variation(z, self.beta) / (z.shape[2] * z.shape[3] * self.v**self.beta)
 
 
-class _AlphaNorm(torch.autograd.Function):
-    """sum over pixels of (sum over planes of z^2)^(alpha / 2); [B]. The gradient at 0 is 0 for every alpha >= 1."""
-
-    @staticmethod
-    def forward(ctx, z: Tensor, alpha: float) -> Tensor:
-        squared = (z * z).sum(1, keepdim=True)
-        ctx.alpha = alpha
-        ctx.save_for_backward(z, squared)
-        return squared.pow(alpha / 2).flatten(1).sum(1)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        z, squared = ctx.saved_tensors
-        slope = torch.where(squared > 0, ctx.alpha * squared.pow(ctx.alpha / 2 - 1), 0)
-        return z * (slope * grad.view(-1, 1, 1, 1)), None
-
-
 @dataclass(frozen=True)
 class AlphaNorm:
     """Mean over pixels of ||z_px||_2^alpha over B^alpha: 1 for an image whose every pixel has length B (IJCV'16)."""
@@ -98,8 +80,49 @@ class AlphaNorm:
             raise SpecError(f"the alpha-norm needs alpha >= 1 and B > 0, found alpha {self.alpha} and B {self.b}")
 
     def __call__(self, z: Tensor) -> Tensor:
-        value: Tensor = _AlphaNorm.apply(z, self.alpha)
+        value = _graded(z, _summed(reference.alpha_norm, self.alpha))
         return value / (z.shape[2] * z.shape[3] * self.b**self.alpha)
+
+
+@dataclass(frozen=True)
+class Natural:
+    """AlphaNorm and TotalVariation together, weighing the same: what natural pre-images are asked for (IJCV'16).
+
+    float32 images are read once, by a kernel; others as the two are defined.
+    """
+
+    alpha: float
+    b: float
+    beta: float
+    v: float
+
+    def __post_init__(self) -> None:
+        self.apart()
+
+    def apart(self) -> tuple[AlphaNorm, TotalVariation]:
+        return AlphaNorm(self.alpha, self.b), TotalVariation(self.beta, self.v)
+
+    @staticmethod
+    def read_at_once(z: Tensor) -> bool:
+        """Whether the kernels take these images."""
+        return z.dtype == torch.float32 and ops.answers(z)
+
+    def scales(self, z: Tensor) -> tuple[float, float, float, float]:
+        """alpha, beta and what their sums are multiplied with, as `ops.natural` takes them."""
+        places = z.shape[2] * z.shape[3]
+        return self.alpha, 1 / (places * self.b**self.alpha), self.beta, 1 / (places * self.v**self.beta)
+
+    def __call__(self, z: Tensor) -> Tensor:
+        if not self.read_at_once(z):
+            lengths, variation = self.apart()
+            return lengths(z) + variation(z)
+        return _graded(z, self._read)
+
+    def _read(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        z = z.contiguous()
+        gradient, rows = torch.empty_like(z), z.new_empty(len(z), z.shape[2], 2, dtype=torch.float64)
+        ops.natural(z, *self.scales(z), gradient, rows)
+        return rows[..., 0].sum(1).to(z.dtype), gradient
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,25 @@ def roll(z: Tensor, down: np.ndarray, right: np.ndarray) -> Tensor:
     return torch.stack([torch.roll(image, (int(d), int(r)), (1, 2)) for image, d, r in zip(z, down, right)])
 
 
+class _Cut(torch.autograd.Function):
+    """A window [height, width] of each image of z [B, C, h, w] at its own place; the gradient is laid back at once."""
+
+    @staticmethod
+    def forward(ctx, z: Tensor, tops: list[int], lefts: list[int], height: int, width: int) -> Tensor:
+        ctx.shape, ctx.windows = (
+            z.shape,
+            [(slice(top, top + height), slice(left, left + width)) for top, left in zip(tops, lefts)],
+        )
+        return torch.stack([image[:, rows, columns] for image, (rows, columns) in zip(z, ctx.windows)])
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        out = grad.new_zeros(ctx.shape)
+        for whole, (rows, columns), part in zip(out, ctx.windows, grad):
+            whole[:, rows, columns] = part
+        return out, None, None, None, None
+
+
 @dataclass(frozen=True)
 class Window:
     """A window cut at a random place of a larger canvas (IJCV'16: canvas = window + jitter - 1)."""
@@ -50,9 +69,8 @@ class Window:
         if min(spare_y, spare_x) < 0:
             raise SpecError(f"a window of {self.height} x {self.width} does not fit {z.shape[2]} x {z.shape[3]}")
         top, left = draws.integers(0, spare_y), draws.integers(0, spare_x)
-        return torch.stack(
-            [image[:, t : t + self.height, x : x + self.width] for image, t, x in zip(z, top.tolist(), left.tolist())]
-        )
+        cut: Tensor = _Cut.apply(z, top.tolist(), left.tolist(), self.height, self.width)
+        return cut
 
 
 @dataclass(frozen=True)

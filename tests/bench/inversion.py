@@ -179,16 +179,18 @@ def he_network(side: int) -> Network:
     return Network(module, IMAGENET, (side, side))
 
 
-def clock(work: Callable[[], object], repeats: int) -> float:
-    """Least seconds of some work: the processor's with one thread, less disturbed where others work, else wall."""
+def clock(*works: Callable[[], object], repeats: int) -> list[float]:
+    """Least seconds of each of some works, done in turn: the processor's with one thread, less disturbed where others
+    work, else wall."""
     tick = time.process_time if torch.get_num_threads() == 1 else time.perf_counter
-    work()
-    times = []
-    for _ in range(repeats):
-        began = tick()
-        work()
-        times.append(tick() - began)
-    return min(times)
+    times: list[list[float]] = [[] for _ in works]
+    for repeat in range(repeats + 1):
+        for work, seconds in zip(works, times):
+            began = tick()
+            work()
+            if repeat:  # the first warms up
+                seconds.append(tick() - began)
+    return [min(seconds) for seconds in times]
 
 
 def _task(net: Network, layer: str, count: int) -> Any:
@@ -204,8 +206,6 @@ def batching(options: argparse.Namespace) -> dict[str, Any]:
     for side, layer in ((224, "features.6"), (96, "features.12"), (48, "features.12")):
         net = he_network(side)
         sixteen, one = _task(net, layer, 16), _task(net, layer, 1)
-        together = clock(partial(run, sixteen), options.repeats)
-        alone = 16 * clock(partial(run, one), options.repeats)
         (start,) = sixteen.image.start(sixteen.seeds)
 
         def bare(net: Network = net, task: Any = sixteen, start: Tensor = start) -> None:
@@ -215,7 +215,7 @@ def batching(options: argparse.Namespace) -> dict[str, Any]:
                 torch.autograd.grad(task.objective(z, None).sum(), z)
 
         def by_hand(task: Any = sixteen, start: Tensor = start) -> None:
-            """The same recipe without the engine."""
+            """The same recipe part by part, without the engine."""
             x, state, random = start, (torch.zeros_like(start), torch.zeros_like(start)), draws.Draws(task.seeds, 0)
             phase = task.phases[0]
             for _ in range(task.steps):
@@ -226,11 +226,13 @@ def batching(options: argparse.Namespace) -> dict[str, Any]:
                 (x,), state = task.optimiser.step((x.detach(),), (gradient,), state, torch.ones(16), 0)
                 x = phase.constraints[0](x, gradient, 0, 0.0)
 
-        plain, hand = clock(bare, options.repeats), clock(by_hand, options.repeats)
+        together, alone, plain, hand = clock(
+            partial(run, sixteen), partial(run, one), bare, by_hand, repeats=options.repeats
+        )
         told[f"{side} px, {layer}"] = {
-            "batch_over_singles": together / alone,
-            "recipe_over_forward_backward": hand / plain - 1,
-            "engine_over_the_same_by_hand": together / hand - 1,
+            "batch_over_singles": together / (16 * alone),
+            "engine_over_forward_backward": together / plain - 1,
+            "parts_by_hand_over_forward_backward": hand / plain - 1,
             "ms_per_step_of_16": 1000 * together / sixteen.steps,
         }
     return told
@@ -261,16 +263,16 @@ def shares(options: argparse.Namespace) -> dict[str, Any]:
         genomes = [patterns.mutate(genome, rng) for genome in genomes]
     small = resnet_like()
     pictures = torch.rand(50, 3, 224, 224)
-    return {
-        "forward_backward_ms": 1000 * clock(forward_backward, options.repeats),
-        "priors_step_bound_ms": 1000 * clock(priors_and_step, options.repeats),
-        "retina_ms": 1000 * clock(lambda: retina(start[:, :, :224, :224], gaze), options.repeats),
-        "render_50_patterns_224_ms": 1000 * clock(lambda: patterns.render(genomes, 224, 224), options.repeats),
-        "judge_50_pictures_224_ms": 1000 * clock(lambda: elites.confidences(net, pictures, 1000), options.repeats),
-        "render_50_patterns_32_ms": 1000 * clock(lambda: patterns.render(genomes, 32, 32), options.repeats),
-        "judge_50_pictures_32_ms": 1000
-        * clock(lambda: elites.confidences(small, pictures[:, :, :32, :32], 10), options.repeats),
+    works: dict[str, Callable[[], object]] = {
+        "forward_backward_ms": forward_backward,
+        "priors_step_bound_ms": priors_and_step,
+        "retina_ms": lambda: retina(start[:, :, :224, :224], gaze),
+        "render_50_patterns_224_ms": lambda: patterns.render(genomes, 224, 224),
+        "judge_50_pictures_224_ms": lambda: elites.confidences(net, pictures, 1000),
+        "render_50_patterns_32_ms": lambda: patterns.render(genomes, 32, 32),
+        "judge_50_pictures_32_ms": lambda: elites.confidences(small, pictures[:, :, :32, :32], 10),
     }
+    return {name: 1000 * seconds for name, seconds in zip(works, clock(*works.values(), repeats=options.repeats))}
 
 
 def resnet_like() -> Network:

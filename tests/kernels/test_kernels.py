@@ -171,6 +171,86 @@ def test_patch_gather_equals_reference_and_a_loop(size: tuple[int, int], cut: tu
     assert torch.equal(outs[0], outs[2])
 
 
+PICTURES = [(0, 3, 4, 4), (1, 1, 1, 1), (2, 3, 1, 9), (2, 3, 9, 1), (3, 2, 8, 17), (2, 3, 31, 40)]
+
+
+def picture(shape: tuple[int, int, int, int], seed: int) -> torch.Tensor:
+    """Byte units with flat places, zero pixels and steep ones."""
+    generator = torch.Generator().manual_seed(seed)
+    z = (torch.randn(shape, generator=generator) * 60).round()
+    z[torch.rand(shape, generator=generator) < 0.2] = 0
+    return z
+
+
+def close(ours: torch.Tensor, oracle: torch.Tensor) -> None:
+    scale = float(oracle.abs().max()) if oracle.numel() else 1.0
+    torch.testing.assert_close(ours, oracle, rtol=2e-5, atol=2e-6 * scale)
+
+
+@pytest.mark.parametrize("shape", PICTURES, ids=str)
+@pytest.mark.parametrize(("alpha", "beta"), [(6.0, 2.0), (1.0, 1.0), (3.0, 1.5), (2.0, 2.0)])
+def test_natural_equals_reference(shape: tuple[int, int, int, int], alpha: float, beta: float) -> None:
+    z, scale = picture(shape, 1), (alpha, 60.0**-alpha, beta, 12.0**-beta)
+    ours, oracle = ((torch.empty(shape), torch.empty(shape[0], shape[2], 2).double()) for _ in range(2))
+    ops.natural(z, *scale, *ours)
+    reference.natural(z, *scale, *oracle)
+    for a, b in zip(ours, oracle):
+        close(a, b)
+
+
+@pytest.mark.parametrize("shape", PICTURES, ids=str)
+@pytest.mark.parametrize("radius", [70.0, 1e6])
+def test_descend_equals_reference(shape: tuple[int, int, int, int], radius: float) -> None:
+    generator = torch.Generator().manual_seed(2)
+    z, gradient = picture(shape, 1), torch.randn(shape, generator=generator)
+    rate = torch.rand(shape[0], generator=generator) * 50 + 1
+    found = []
+    for function in (ops.descend, reference.descend):
+        squares, speeds = gradient.square() + 1, gradient.flip(0) * 3
+        out, rows = torch.empty(shape), torch.empty(shape[0], shape[2], 2).double()
+        function(z, gradient, 6.0, 60.0**-6, 2.0, 12.0**-2, rate, 0.9, 0.8, radius, squares, speeds, out, rows)
+        found.append((squares, speeds, out, rows))
+    for a, b in zip(*found):
+        close(a, b)
+    lengths = found[0][2].double().square().sum(1).sqrt()
+    assert bool((lengths <= radius).all())
+    if z.numel() > 100 and radius == 70:
+        assert float(lengths.max()) > 69.99
+
+
+def test_natural_pictures_are_independent_of_threads_and_of_their_batch() -> None:
+    z, gradient = picture((5, 3, 33, 29), 3), torch.randn(5, 3, 33, 29, generator=torch.Generator().manual_seed(4))
+    before, found = torch.get_num_threads(), []
+    try:
+        for threads, size in ((1, 5), (2, 5), (3, 1)):
+            torch.set_num_threads(threads)
+            parts = []
+            for one, slope in zip(z.split(size), gradient.split(size)):
+                squares, speeds, out = torch.ones_like(one), torch.zeros_like(one), torch.empty_like(one)
+                rows = torch.empty(len(one), 33, 2, dtype=torch.float64)
+                rate = torch.full((len(one),), 9.0)
+                ops.descend(
+                    one, slope, 6.0, 60.0**-6, 2.0, 0.01, rate, 0.9, 0.9, 80.0, squares, speeds, out, rows
+                )  # fmt: skip
+                parts.append((squares, speeds, out, rows))
+            found.append([torch.cat(tensors) for tensors in zip(*parts)])
+    finally:
+        torch.set_num_threads(before)
+    for other in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], other))
+
+
+def test_a_picture_that_is_not_finite_shows_in_its_own_rows_alone() -> None:
+    z, gradient = picture((2, 3, 6, 7), 5), torch.zeros(2, 3, 6, 7)
+    gradient[0, 1, 4, 2] = math.nan
+    out, rows = torch.empty_like(z), torch.empty(2, 6, 2, dtype=torch.float64)
+    memory = [torch.zeros_like(z) for _ in range(2)]
+    ops.descend(z, gradient, 6.0, 60.0**-6, 2.0, 0.01, torch.ones(2), 0.9, 0.9, 160.0, *memory, out, rows)
+    assert rows[..., 1].isfinite().tolist() == [[True] * 4 + [False, True], [True] * 6]
+    assert bool(rows[..., 0].isfinite().all())
+    assert bool(out[1].isfinite().all())
+
+
 def test_a_value_equal_to_the_threshold_is_outside_the_mask() -> None:
     values = torch.tensor([[[1.0], [1.0], [1.0], [2.0]]])
     threshold = torch.tensor([1.0])
@@ -337,6 +417,13 @@ def test_opcheck(name: str) -> None:
             torch.randn(5, 4, 3), torch.randn(2, 2, 2, 3), torch.tensor([[0, 1], [3, 2]]),
             torch.tensor([[-1, 0], [2, 2]]),
             0.5, torch.empty(2, 4, 3, 3),
+        ),
+        "natural": (
+            torch.randn(2, 3, 4, 5), 6.0, 1e-3, 2.0, 1e-2, torch.empty(2, 3, 4, 5), torch.empty(2, 4, 2).double(),
+        ),
+        "descend": (
+            torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), 6.0, 1e-3, 2.0, 1e-2, torch.ones(2), 0.9, 0.9, 160.0,
+            torch.ones(2, 3, 4, 5), torch.zeros(2, 3, 4, 5), torch.empty(2, 3, 4, 5), torch.empty(2, 4, 2).double(),
         ),
     }  # fmt: skip
     torch.library.opcheck(getattr(torch.ops.dissect, name), arguments[name])

@@ -12,12 +12,13 @@ from dissect.errors import DissectError, SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Blur, Box, DropIdle, DropSmall, Near, PixelBall, Shrink, blur
 from dissect.inversion.draws import Draws
-from dissect.inversion.engine import STRIKES, Glance, Phase, Task, run
+from dissect.inversion.engine import STRIKES, Glance, run
 from dissect.inversion.images import Fourier, Pattern, Pixels, Spectrum
-from dissect.inversion.objectives import At, HalfNorm
+from dissect.inversion.objectives import At, CodeError, HalfNorm
 from dissect.inversion.optimisers import Adam, Forgetful, Momentum, Normalised, Optimiser, Sign
-from dissect.inversion.priors import TotalVariation
-from dissect.inversion.transforms import Affine, Roll
+from dissect.inversion.priors import Natural, TotalVariation
+from dissect.inversion.task import Phase, Task
+from dissect.inversion.transforms import Affine, Centre, Roll, Window
 from tests.dissect.inversion.nets import RANGE, small
 
 OPTIMISERS: list[Optimiser] = [Momentum(0.9), Forgetful(), Adam(), Normalised(), Sign()]
@@ -93,6 +94,48 @@ class Square:
             for i in self.bad:
                 energy = energy * torch.tensor([float("nan") if k == i else 1.0 for k in range(len(z))])
         return energy
+
+
+def natural(count: int = 3, dtype: torch.dtype = torch.float32) -> Task:
+    """The published inversion in little: all in one kernel in float32, part by part in float64."""
+    seeds = draws.seeds(4, count)
+    phases = (
+        Phase(4, 3e4, transforms=(Window(16, 16),), constraints=(PixelBall(60.0),)),
+        Phase(3, 3e3, transforms=(Centre(16, 16),), constraints=(PixelBall(60.0),)),
+    )
+    start = (draws.normal(seeds, (3, 18, 19)) * 20).to(dtype)
+    network = small(dtype=dtype)
+    target = network.codes((draws.normal(seeds, (3, 16, 16)) * 40).to(dtype), "three")
+    objective = At(network, "three", CodeError(target, 100.0))
+    return Task(objective, Pixels(start), phases, Forgetful(), seeds, ((1.0, Natural(6.0, 40.0, 2.0, 9.0)),))
+
+
+def test_a_natural_descent_in_one_read_is_that_of_its_parts() -> None:
+    at_once, in_parts = run(natural()), run(natural(dtype=torch.float64))
+    np.testing.assert_allclose(at_once.energy, in_parts.energy, rtol=1e-3)
+    np.testing.assert_allclose(at_once.total, in_parts.total, rtol=1e-3)
+    np.testing.assert_allclose(at_once.images.numpy(), in_parts.images.numpy(), rtol=1e-3, atol=0.05)
+    assert float(at_once.images.square().sum(1).sqrt().max()) <= 60
+
+
+def test_a_natural_descent_resumes_to_the_same_bytes_and_steps_back_alone(tmp_path: Path) -> None:
+    def kill(glance: Glance) -> None:
+        if glance.done == 5:
+            raise Killed
+
+    whole, state = run(natural()), tmp_path / "state.npz"
+    with pytest.raises(Killed):
+        run(natural(), state, "x", save_every=2, watch=kill)
+    resumed = run(natural(), state, "x", save_every=2)
+    assert resumed.resumed_at == 4
+    assert resumed.images.numpy().tobytes() == whole.images.numpy().tobytes()
+    sound, broken = (
+        run(replace(natural(), objective=Square(bad, after=2), phases=(Phase(9, 1.0, constraints=(PixelBall(60.0),)),)))
+        for bad in ((), (1,))
+    )
+    assert "not finite" in str(broken.stopped[1])
+    assert bool(broken.images.isfinite().all())
+    assert torch.equal(broken.images[[0, 2]], sound.images[[0, 2]])
 
 
 def plain(objective: Square, steps: int = 10, rate: float = 0.1) -> Task:

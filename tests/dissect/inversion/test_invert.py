@@ -8,7 +8,7 @@ from torch import nn
 
 from dissect.errors import SpecError
 from dissect.inversion import depth, draws, invert, preimages
-from dissect.inversion.engine import Phase, Task, run
+from dissect.inversion.engine import run
 from dissect.inversion.images import Pixels
 from dissect.inversion.invert import Recipe
 from dissect.inversion.lbfgs import minimise
@@ -16,6 +16,7 @@ from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, CodeError
 from dissect.inversion.optimisers import Momentum
 from dissect.inversion.priors import AlphaNorm, TotalVariation
+from dissect.inversion.task import Phase, Task
 from tests.dissect.inversion.nets import RANGE, grey_photos, small
 
 

@@ -1,0 +1,95 @@
+"""One optimisation in named parts: what is asked, what is varied, and how it goes from step to step."""
+
+from dataclasses import dataclass, is_dataclass
+
+import numpy as np
+
+from dissect.inversion.constraints import Constraint
+from dissect.inversion.images import Image
+from dissect.inversion.objectives import Objective
+from dissect.inversion.optimisers import Optimiser
+from dissect.inversion.priors import Prior
+from dissect.inversion.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Steps at one setting. The rate goes from `rate` to `end`, in a line or by equal `ratios`; with `reset` the
+    optimiser starts afresh. rise: the objective's weight grows from that to 1 by equal ratios, the priors' does not.
+    noise: standard deviation of what is added to every variable after a step, in rates.
+    """
+
+    steps: int
+    rate: float
+    end: float | None = None
+    transforms: tuple[Transform, ...] = ()
+    constraints: tuple[Constraint, ...] = ()
+    reset: bool = False
+    ratios: bool = False
+    rise: float = 1.0
+    noise: float = 0.0
+
+    def at(self, step: int) -> tuple[float, float]:
+        """Rate of a step, and the share of the phase that lies behind it."""
+        share = step / max(1, self.steps - 1)
+        end = self.rate if self.end is None else self.end
+        return self.rate * (end / self.rate) ** share if self.ratios else self.rate + (end - self.rate) * share, share
+
+
+@dataclass(frozen=True)
+class Task:
+    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior)."""
+
+    objective: Objective
+    image: Image
+    phases: tuple[Phase, ...]
+    optimiser: Optimiser
+    seeds: np.ndarray
+    priors: tuple[tuple[float, Prior], ...] = ()
+
+    @property
+    def steps(self) -> int:
+        return sum(phase.steps for phase in self.phases)
+
+    def phase(self, step: int) -> tuple[Phase, int]:
+        """The phase of a step, and the step's number within it."""
+        for phase in self.phases:
+            if step < phase.steps:
+                return phase, step
+            step -= phase.steps
+        raise IndexError(step)
+
+
+def described(task: Task) -> dict[str, object]:
+    """The parts of a task by name with their settings, tensors left out: what a database can say of it."""
+    return {
+        "objective": _named(task.objective),
+        "image": _named(task.image),
+        "priors": [{"weight": float(weight), **_named(prior)} for weight, prior in task.priors],
+        "phases": [
+            {
+                "steps": phase.steps,
+                "rate": phase.rate,
+                "end": phase.end,
+                "ratios": phase.ratios,
+                "rise": phase.rise,
+                "noise": phase.noise,
+                "transforms": [_named(part) for part in phase.transforms],
+                "constraints": [_named(part) for part in phase.constraints],
+            }
+            for phase in task.phases
+        ],
+        "optimiser": _named(task.optimiser),
+    }
+
+
+def _named(part: object) -> dict[str, object]:
+    found: dict[str, object] = {"kind": type(part).__name__}
+    for name, value in vars(part).items() if hasattr(part, "__dict__") else ():
+        if isinstance(value, bool | int | float | str):
+            found[name] = value
+        elif isinstance(value, tuple) and all(isinstance(one, bool | int | float | str) for one in value):
+            found[name] = list(value)
+        elif is_dataclass(value):
+            found[name] = _named(value)
+    return found
