@@ -20,6 +20,7 @@ from torch import Tensor
 from dissect import checkpoint
 from dissect.errors import DissectError, SpecError
 from dissect.inversion.draws import Draws
+from dissect.inversion.finish import finish
 from dissect.inversion.images import Variables
 from dissect.inversion.moves import Place, move
 from dissect.inversion.optimisers import per_sample
@@ -202,8 +203,8 @@ def batches(count: int, size: int, state_file: Path | None) -> list[tuple[slice,
 
 
 @torch.no_grad()
-def _render(task: Task, state: _State) -> Tensor:
-    return task.image.image(state.variables)
+def _render(task: Task, variables: Variables) -> Tensor:
+    return task.image.image(variables)
 
 
 def _reasons(state: _State) -> list[str | None]:
@@ -245,8 +246,16 @@ def run(
                 _save(state_file, state, known)
             raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
         if watch is not None:
-            watch(Glance(state.step, task.steps, partial(_render, task, state), state.total[state.step - 1]))
+            watch(Glance(state.step, task.steps, partial(_render, task, state.variables), state.total[state.step - 1]))
+    if task.finish:
+        last = state.total[-1]
+
+        def look(variables: Variables) -> None:
+            if watch is not None:
+                watch(Glance(task.steps, task.steps, partial(_render, task, variables), last))
+
+        state.variables = finish(task, state.variables, look)
     return Outcome(
-        _render(task, state), state.energy.cpu().numpy(), state.total.cpu().numpy(), _reasons(state),
+        _render(task, state.variables), state.energy.cpu().numpy(), state.total.cpu().numpy(), _reasons(state),
         time.monotonic() - began, described(task), resumed_at,
     )  # fmt: skip

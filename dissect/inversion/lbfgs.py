@@ -5,6 +5,7 @@ others, and steps are searched along the projected path with Armijo's rule (Bert
 setting). Where torch offers only one problem at a time, this takes all images of a batch through one forward.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -30,54 +31,64 @@ class Minimum:
 
 
 class _History:
-    """The last pairs (s, y) of every row, newest last; `valid` says which hold one."""
+    """The last pairs (s, y) of all rows, newest last, with sᵀy [B], which is 0 where a row has no pair there."""
 
-    def __init__(self, rows: int, length: int, like: Tensor) -> None:
-        self.s = like.new_zeros(length, rows, like.shape[1])
-        self.y = torch.zeros_like(self.s)
-        self.valid = torch.zeros(length, rows, dtype=torch.bool, device=like.device)
+    def __init__(self, length: int) -> None:
+        self._pairs: deque[tuple[Tensor, Tensor, Tensor]] = deque(maxlen=length)
 
-    def push(self, rows: Tensor, s: Tensor, y: Tensor) -> None:
-        """Remember a pair where its curvature is positive: sᵀy well above rounding."""
+    def push(self, s: Tensor, y: Tensor) -> None:
+        """Remember the pairs [B, n] whose curvature is positive: sᵀy well above rounding."""
         curvature = (s * y).sum(1)
         keep = curvature > 1e-10 * s.norm(dim=1) * y.norm(dim=1)
-        kept = rows[keep]
-        for store, new in ((self.s, s), (self.y, y)):
-            store[:-1, kept] = store[1:, kept]
-            store[-1, kept] = new[keep]
-        self.valid[:-1, kept] = self.valid[1:, kept]
-        self.valid[-1, kept] = True
+        if bool(keep.any()):
+            self._pairs.append((s, y, torch.where(keep, curvature, 0)))
 
     def forget(self, rows: Tensor) -> None:
-        self.valid[:, rows] = False
+        for _, _, curvature in self._pairs:
+            curvature[rows] = 0
+
+    def _seen(self, rows: Tensor, free: Tensor) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Pairs of some rows on their free variables, and sᵀy [b, 1]; copied only where that takes a part of them."""
+        whole, unbound = len(rows) == len(self._pairs[0][2]) if self._pairs else True, bool(free.all())
+        seen = []
+        for s, y, curvature in self._pairs:
+            if not whole:
+                s, y, curvature = s[rows], y[rows], curvature[rows]
+            if not unbound:
+                s, y = s * free, y * free
+                curvature = torch.where(curvature > 0, (s * y).sum(1), 0)
+            seen.append((s, y, curvature[:, None]))
+        return seen
 
     def direction(self, rows: Tensor, gradient: Tensor, free: Tensor) -> Tensor:
         """-H g on the free variables of each row."""
         q = gradient * free
-        alphas: list[Tensor] = []
-        rhos: list[Tensor] = []
+        pairs = self._seen(rows, free)
+        steps: list[tuple[Tensor, Tensor]] = []
         scale = torch.ones(len(rows), 1, dtype=q.dtype, device=q.device)
-        for k in reversed(range(len(self.s))):
-            s, y = self.s[k, rows] * free, self.y[k, rows] * free
-            sy = (s * y).sum(1, keepdim=True)
-            good = self.valid[k, rows][:, None] & (sy > 0)
-            rho = torch.where(good, 1 / torch.where(good, sy, 1), 0)
-            alpha = rho * (s * q).sum(1, keepdim=True)
-            q = q - alpha * y
-            alphas.append(alpha)
-            rhos.append(rho)
+        for s, y, sy in reversed(pairs):
+            rho = torch.where(sy > 0, 1 / torch.where(sy > 0, sy, 1), 0)
+            alpha = rho * _dot(s, q)
+            q = torch.addcmul(q, alpha, y, value=-1)
+            steps.append((alpha, rho))
             # The newest usable pair gives the scale of the first guess of H.
-            yy = (y * y).sum(1, keepdim=True)
-            scale = torch.where(good & (scale == 1) & (yy > 0), sy / torch.where(yy > 0, yy, 1), scale)
+            yy = _dot(y, y)
+            scale = torch.where((sy > 0) & (scale == 1) & (yy > 0), sy / torch.where(yy > 0, yy, 1), scale)
         q = q * scale
-        for k, alpha, rho in zip(range(len(self.s)), reversed(alphas), reversed(rhos)):
-            s, y = self.s[k, rows] * free, self.y[k, rows] * free
-            beta = rho * (y * q).sum(1, keepdim=True)
-            q = q + (alpha - beta) * s
+        for (s, y, _), (alpha, rho) in zip(pairs, reversed(steps)):
+            q = torch.addcmul(q, alpha - rho * _dot(y, q), s)
         return -q * free
 
     def any(self, rows: Tensor) -> Tensor:
-        return self.valid[:, rows].any(0)
+        found = torch.zeros(len(rows), dtype=torch.bool, device=rows.device)
+        for _, _, curvature in self._pairs:
+            found |= curvature[rows] > 0
+        return found
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """[b, n] by [b, n] -> [b, 1]."""
+    return torch.linalg.vecdot(a, b)[:, None]
 
 
 def minimise(
@@ -101,7 +112,7 @@ def minimise(
     value, gradient = value.clone(), gradient.clone()
     evaluations = torch.ones(len(x), dtype=torch.int64, device=x.device)
     converged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    history = _History(len(x), memory, x)
+    history = _History(memory)
     live = everyone
     for _ in range(iterations):
         here, slope = x[live], gradient[live]
@@ -139,6 +150,7 @@ def _iterate(
     length = torch.where(fresh, (1 / step.norm(dim=1).clamp(min=1e-30)).clamp(max=1.0), 1.0)
     pending = torch.arange(len(live), device=x.device)
     failed = torch.ones(len(live), dtype=torch.bool, device=x.device)
+    moves, bends = torch.zeros_like(x), torch.zeros_like(x)
     for _ in range(TRIALS):
         rows = live[pending]
         trial = (here[pending] + length[pending, None] * step[pending]).clamp(low[pending], high[pending])
@@ -148,7 +160,7 @@ def _iterate(
         evaluations[rows] += 1
         accept = torch.isfinite(tried) & (tried <= value[rows] + ARMIJO * fall) & (moved != 0).any(1)
         taken = rows[accept]
-        history.push(taken, moved[accept], tried_slope[accept] - slope[pending][accept])
+        moves[taken], bends[taken] = moved[accept], tried_slope[accept] - slope[pending][accept]
         gained = value[taken] - tried[accept] > ROUNDING * torch.finfo(x.dtype).eps * value[taken].abs()
         x[taken], value[taken], gradient[taken] = trial[accept], tried[accept], tried_slope[accept]
         failed[pending[accept][gained]] = False
@@ -159,6 +171,7 @@ def _iterate(
         pending = pending[~accept]
         if not len(pending):
             break
+    history.push(moves, bends)
     # A row that found no lower point tries once more without its history; without one it is at its end.
     retry = live[failed & ~fresh]
     history.forget(retry)

@@ -38,11 +38,12 @@ SIGMA_227 = 27098.1
 LAMBDA_ALPHA = 8e-10
 
 # Ours: the descent over the spectrum. Steps while the objective gains weight and after; first and last rate; faintness
-# of the start; noise of a step, in rates.
+# of the start; noise of a step, in rates; rounds of L-BFGS at the end.
 SPECTRUM_STEPS = 2100, 900
 SPECTRUM_RATES = 0.4, 0.004
 FAINT = 0.01
 NOISE = 0.5
+FINISH = 20
 
 
 Priors = tuple[tuple[float, Prior], ...]
@@ -53,8 +54,8 @@ class Recipe:
     """How to invert. `weight` is IJCV's C; `variation` CVPR's lambda of TV (None: 1, 10 or 100 by depth).
 
     `setting`: `ijcv16` and `cvpr15` as published; `spectrum` minimises the energy of ijcv16 over the picture's
-    spectrum, from a faint start, with Adam, while C grows to its value and noise dies away: nine times the steps, and
-    a lower energy where pooling or depth is a trap.
+    spectrum, from a faint start, with Adam, while C grows to its value and noise dies away, and ends with L-BFGS: nine
+    times the steps, and a lower energy where pooling or depth is a trap.
     `typical`: B and V as `published`, for photos of about 224 pixels, or `measured` on the originals, so that both
     priors are 1 on them whatever their size and subject. `settle` steps without jitter end it (published: 50 at a
     tenth of the rate; more of them go at the full rate before those). `shorter` divides the published numbers of
@@ -187,7 +188,7 @@ def _spectrum(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray
         Phase(rising, first, between, ratios=True, rise=rise, noise=NOISE),
         Phase(steady, between, last, ratios=True, noise=NOISE),
     )
-    return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors)
+    return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors, recipe.steps(FINISH))
 
 
 def _cvpr15(network: Network, layer: str, recipe: Recipe, score: CodeError, seeds: np.ndarray) -> Task:

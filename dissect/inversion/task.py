@@ -38,7 +38,8 @@ class Phase:
 
 @dataclass(frozen=True)
 class Task:
-    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior)."""
+    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior); finish: rounds of
+    L-BFGS at the end (see `finish`)."""
 
     objective: Objective
     image: Image
@@ -46,6 +47,7 @@ class Task:
     optimiser: Optimiser
     seeds: np.ndarray
     priors: tuple[tuple[float, Prior], ...] = ()
+    finish: int = 0
 
     @property
     def steps(self) -> int:
@@ -80,6 +82,7 @@ def described(task: Task) -> dict[str, object]:
             for phase in task.phases
         ],
         "optimiser": _named(task.optimiser),
+        "finish": task.finish,
     }
 
 

@@ -322,3 +322,30 @@ def test_clipping_drops_the_share_it_names() -> None:
     idle = DropIdle(20.0)(z, gradient, 0, 0.0)
     assert (idle == 0).all(1).flatten(1).sum(1).tolist() == [20, 20]
     torch.testing.assert_close(Shrink(0.25)(z, gradient, 0, 0.0), z * 0.75)
+
+
+@dataclass(frozen=True)
+class Valley:
+    """A long valley: sum of i (z_i - 1)^2 over the pixels, i = 1 … 100; without a value for the samples in `bad`."""
+
+    bad: tuple[int, ...] = ()
+
+    def __call__(self, z: Tensor, draws: Draws) -> Tensor:
+        weights = torch.arange(1.0, 101.0, dtype=z.dtype).view(1, 1, 10, 10)
+        energy = ((z - 1).square() * weights).flatten(1).sum(1)
+        return torch.where(torch.tensor([i in self.bad for i in range(len(z))]), torch.nan, energy)
+
+
+def test_a_finish_lowers_every_sample_by_itself_and_leaves_what_is_not_finite() -> None:
+    seeds = draws.seeds(1, 3)
+    start = draws.normal(seeds, (1, 10, 10))
+    steep = Task(Valley(), Pixels(start), (Phase(1, 1e-9),), Momentum(0.0), seeds, finish=9)
+    looks: list[Tensor] = []
+    sound = run(steep, watch=lambda glance: looks.append(glance.render()))
+    torch.testing.assert_close(sound.images, torch.ones_like(start), rtol=0, atol=1e-3)
+    energies = [Valley()(z, Draws(seeds, 0)) for z in looks]
+    assert all(bool((b <= a).all()) for a, b in zip(energies, energies[1:]))
+    assert len(looks) < 10  # all were at their end before
+    broken = run(replace(steep, objective=Valley((1,))))
+    assert torch.equal(broken.images[1], start[1])
+    torch.testing.assert_close(broken.images[[0, 2]], sound.images[[0, 2]])
