@@ -32,7 +32,8 @@ FLAT = 3  # so many first steps without any gradient: none will come
 
 @dataclass(frozen=True)
 class Glance:
-    """What a watcher is shown: steps done and in all, how to render the images now, and the last step's energies."""
+    """What a watcher is shown: steps (and rounds of the finish) done and in all, how to render the images now, and the
+    last step's energies."""
 
     done: int
     steps: int
@@ -236,7 +237,7 @@ def run(
     state = _start(task)
     if state_file is not None:
         state = _load(state_file, state, known)
-    resumed_at = state.step
+    resumed_at, whole = state.step, task.steps + task.finish
     while state.step < task.steps:
         _step(task, state)
         if state_file is not None and (state.step % save_every == 0 or state.step == task.steps):
@@ -246,13 +247,13 @@ def run(
                 _save(state_file, state, known)
             raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
         if watch is not None:
-            watch(Glance(state.step, task.steps, partial(_render, task, state.variables), state.total[state.step - 1]))
+            watch(Glance(state.step, whole, partial(_render, task, state.variables), state.total[state.step - 1]))
     if task.finish:
         last = state.total[-1]
 
-        def look(variables: Variables) -> None:
+        def look(rounds: int, variables: Variables) -> None:
             if watch is not None:
-                watch(Glance(task.steps, task.steps, partial(_render, task, variables), last))
+                watch(Glance(task.steps + rounds, whole, partial(_render, task, variables), last))
 
         state.variables = finish(task, state.variables, look)
     return Outcome(

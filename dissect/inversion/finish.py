@@ -18,8 +18,9 @@ PAIRS = 10
 ENOUGH = 1e-3  # a sample whose energy fell by less than that share in a round is at its end
 
 
-def finish(task: Task, variables: Variables, watch: Callable[[Variables], None] = lambda _: None) -> Variables:
-    """Lower the energy of every sample by at most `task.finish` rounds; `watch` sees the variables after each.
+def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], None]) -> Variables:
+    """Lower the energy of every sample by at most `task.finish` rounds. `watch` is told after each how many are done
+    with, all of them once nobody goes on, and the variables.
 
     An energy that is not finite is left as it is. Samples do not touch one another.
     """
@@ -40,7 +41,7 @@ def finish(task: Task, variables: Variables, watch: Callable[[Variables], None] 
         return total.detach(), gradient
 
     live = torch.arange(len(flat), device=flat.device)
-    for _ in range(task.finish):
+    for number in range(1, task.finish + 1):
 
         def energy(x: Tensor, rows: Tensor, live: Tensor = live) -> tuple[Tensor, Tensor]:
             whole = flat.clone()
@@ -52,8 +53,8 @@ def finish(task: Task, variables: Variables, watch: Callable[[Variables], None] 
         bound = flat.new_tensor(torch.inf)
         found = minimise(energy, flat[live], -bound, bound, ROUND, PAIRS, tolerance=0.0)
         flat[live] = found.x
-        watch(split(flat))
         live = live[(before[live] - found.value) > ENOUGH * before[live].abs()]
+        watch(number if len(live) else task.finish, split(flat))
         if not len(live):
             break
     return split(flat)

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dissect import models
+from dissect import models, ops
 from dissect.inversion import adversarial, draws, elites, fooling, invert, patterns, preimages
 from dissect.inversion.depth import blocks, rank_correlation
 from dissect.inversion.engine import run
@@ -256,6 +256,17 @@ def shares(options: argparse.Namespace) -> dict[str, Any]:
         (moved,), _ = task.optimiser.step((start,), gradient, state, torch.ones(4), 0)
         task.phases[0].constraints[0](moved, gradient[0], 0, 0.0)
 
+    memory = (torch.zeros_like(start), torch.zeros_like(start))
+    gradient, rate = torch.randn_like(start), torch.ones(4)
+    ((_, prior),) = task.priors
+    alpha, lengths, beta, variation = prior.scales(start)
+    moved, rows = torch.empty_like(start), start.new_empty(4, start.shape[2], 2, dtype=torch.float64)
+
+    def in_one_read() -> None:
+        ops.descend(
+            start, gradient, alpha, lengths, beta, variation, rate, 0.9, 0.9, 160.0, *memory, moved, rows
+        )  # fmt: skip
+
     retina, gaze = Retina(30.0, 0.02), torch.full((4, 2), 112.0)
     rng = np.random.default_rng(0)
     genomes = [patterns.random_pattern(rng, 3) for _ in range(50)]
@@ -266,6 +277,7 @@ def shares(options: argparse.Namespace) -> dict[str, Any]:
     works: dict[str, Callable[[], object]] = {
         "forward_backward_ms": forward_backward,
         "priors_step_bound_ms": priors_and_step,
+        "the_same_in_one_read_ms": in_one_read,
         "retina_ms": lambda: retina(start[:, :, :224, :224], gaze),
         "render_50_patterns_224_ms": lambda: patterns.render(genomes, 224, 224),
         "judge_50_pictures_224_ms": lambda: elites.confidences(net, pictures, 1000),

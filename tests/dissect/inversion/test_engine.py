@@ -340,8 +340,10 @@ def test_a_finish_lowers_every_sample_by_itself_and_leaves_what_is_not_finite() 
     seeds = draws.seeds(1, 3)
     start = draws.normal(seeds, (1, 10, 10))
     steep = Task(Valley(), Pixels(start), (Phase(1, 1e-9),), Momentum(0.0), seeds, finish=9)
-    looks: list[Tensor] = []
-    sound = run(steep, watch=lambda glance: looks.append(glance.render()))
+    glances: list[Glance] = []
+    sound = run(steep, watch=glances.append)
+    assert (glances[-1].done, glances[-1].steps) == (10, 10)
+    looks = [glance.render() for glance in glances]
     torch.testing.assert_close(sound.images, torch.ones_like(start), rtol=0, atol=1e-3)
     energies = [Valley()(z, Draws(seeds, 0)) for z in looks]
     assert all(bool((b <= a).all()) for a, b in zip(energies, energies[1:]))
