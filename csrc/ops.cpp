@@ -42,6 +42,10 @@ STABLE_TORCH_LIBRARY(dissect, m) {
       "descend(Tensor z, Tensor gradient, float alpha, float alpha_scale, float beta, float variation_scale, "
       "Tensor rate, float mu, float memory, float radius, Tensor(a!) squares, Tensor(b!) speeds, Tensor(c!) out, "
       "Tensor(d!) rows) -> ()");
+  // Fooling: pictures [P, 1 or 3, V] of pattern-producing networks, see dissect/inversion/patterns.
+  m.def(
+      "render_patterns(Tensor kinds, Tensor neuron_start, Tensor link_start, Tensor sender, Tensor weight, "
+      "Tensor places, Tensor(a!) out) -> ()");
 }
 
 static PyModuleDef module_definition = {

@@ -39,6 +39,8 @@ _SCHEMAS = {
     "descend": "(Tensor z, Tensor gradient, float alpha, float alpha_scale, float beta, float variation_scale, "
     "Tensor rate, float mu, float memory, float radius, Tensor(a!) squares, Tensor(b!) speeds, Tensor(c!) out, "
     "Tensor(d!) rows) -> ()",
+    "render_patterns": "(Tensor kinds, Tensor neuron_start, Tensor link_start, Tensor sender, Tensor weight, "
+    "Tensor places, Tensor(a!) out) -> ()",
 }
 
 OPS = tuple(_SCHEMAS)
@@ -274,3 +276,16 @@ def descend(
     torch.ops.dissect.descend(
         z, gradient, alpha, alpha_scale, beta, variation_scale, rate, mu, memory, radius, squares, speeds, out, rows
     )
+
+
+def render_patterns(
+    kinds: Tensor, neuron_start: Tensor, link_start: Tensor, sender: Tensor, weight: Tensor, places: Tensor, out: Tensor
+) -> None:
+    """Draw P pattern-producing networks at V places, out [P, 1 or 3, V] float32 in 0 … 1.
+
+    The neurons of pattern p are kinds[neuron_start[p]:neuron_start[p + 1]] (int8: four inputs -1, hidden 0 sine,
+    1 sigmoid, 2 Gaussian, 3 linear, outputs -2 last); neuron i is reached by links link_start[i] … link_start[i + 1],
+    whose sender (int32, a number within the pattern) comes before it. places [4, V]: what the inputs hold. Outputs are
+    lightness, or hue, lightness, saturation, after a sigmoid.
+    """
+    torch.ops.dissect.render_patterns(kinds, neuron_start, link_start, sender, weight, places, out)

@@ -332,3 +332,40 @@ def descend(
     moved = z + speeds
     length = moved.square().sum(1, keepdim=True).sqrt()
     out.copy_(moved * torch.where(length > radius, radius * (1 - 4 * torch.finfo(z.dtype).eps) / length, 1))
+
+
+def bend(kind: int, total: Tensor) -> Tensor:
+    """What a hidden neuron of a pattern makes of its sum: 0 sine, 1 sigmoid, 2 Gaussian, 3 linear."""
+    if kind == 0:
+        return torch.sin(total)
+    if kind == 1:
+        return torch.sigmoid(total) * 2 - 1
+    if kind == 2:
+        return torch.exp(-total.square())
+    return total.clamp(-10, 10)
+
+
+def double_cone(hue: Tensor, light: Tensor, saturation: Tensor) -> Tensor:
+    """Hue, lightness and saturation [V] in 0 … 1 to red, green, blue [3, V]."""
+    chroma = (1 - (2 * light - 1).abs()) * saturation
+    planes = []
+    for shift in (0.0, 8.0, 4.0):
+        k = (shift + hue * 12) % 12
+        planes.append(light - chroma / 2 * torch.minimum(k - 3, 9 - k).clamp(-1, 1))
+    return torch.stack(planes).clamp(0, 1)
+
+
+def render_patterns(
+    kinds: Tensor, neuron_start: Tensor, link_start: Tensor, sender: Tensor, weight: Tensor, places: Tensor, out: Tensor
+) -> None:
+    """See `ops.render_patterns`."""
+    edges, starts, kind = neuron_start.tolist(), link_start.tolist(), kinds.tolist()
+    for p, (first, last) in enumerate(zip(edges, edges[1:])):
+        values = list(places)
+        for at in range(first + len(places), last):
+            total = torch.zeros_like(places[0])
+            for link in range(starts[at], starts[at + 1]):
+                total = total + weight[link] * values[int(sender[link])]
+            values.append(torch.sigmoid(total) if kind[at] == -2 else bend(kind[at], total))
+        drawn = values[-out.shape[1] :]
+        out[p] = double_cone(*drawn) if len(drawn) == 3 else drawn[0]

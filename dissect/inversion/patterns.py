@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dissect import ops, reference
+
 INPUTS = 4
 REACH = 10.0  # weights lie in -REACH … REACH
 KINDS = ("sine", "sigmoid", "gaussian", "linear")
@@ -134,53 +136,31 @@ def _places(height: int, width: int, raw: bool) -> np.ndarray:
     return np.stack([x if raw else even_x, y if raw else even_y, distance, one]).reshape(4, -1)
 
 
-def _hue_lightness_saturation(values: Tensor) -> Tensor:
-    """[P, 3, px] in 0 … 1 to red, green, blue (the usual double cone)."""
-    hue, light, saturation = values.unbind(1)
-    chroma = (1 - (2 * light - 1).abs()) * saturation
-    planes = []
-    for shift in (0.0, 8.0, 4.0):
-        k = (shift + hue * 12) % 12
-        planes.append(light - chroma / 2 * torch.minimum(k - 3, 9 - k).clamp(-1, 1))
-    return torch.stack(planes, 1)
-
-
 @torch.no_grad()
 def render(patterns: list[Pattern], height: int, width: int, raw: bool = False, device: str = "cpu") -> Tensor:
-    """All patterns as pixels 0 … 1, [P, 1 or 3, h, w] by their outputs, in one pass over the neurons' places."""
-    outputs = patterns[0].outputs
-    longest = max(len(p.kinds) for p in patterns) - outputs
-    count = len(patterns)
-    weights = np.zeros((count, longest + outputs, longest), np.float32)
-    kinds = np.full((count, longest), len(KINDS) - 1, np.int64)
-    for i, pattern in enumerate(patterns):
-        inner = len(pattern.kinds) - outputs
-        filled = np.nan_to_num(pattern.weights, nan=0.0)[:, :inner]
-        weights[i, :inner, :inner] = filled[:inner]
-        weights[i, longest:, :inner] = filled[inner:]
-        kinds[i, INPUTS:inner] = pattern.kinds[INPUTS:inner]
-    w, kind = torch.from_numpy(weights).to(device), torch.from_numpy(kinds).to(device)
-    places = torch.from_numpy(_places(height, width, raw)).to(device)
-    values = torch.zeros(count, longest, height * width, device=device)
-    values[:, :INPUTS] = places
-    for k in range(INPUTS, longest):
-        total = torch.bmm(w[:, k : k + 1, :k], values[:, :k])[:, 0]
-        for number in range(len(KINDS)):
-            rows = (kind[:, k] == number).nonzero()[:, 0]
-            if len(rows):
-                values[rows, k] = _bend(number, total[rows])
-    colours = torch.sigmoid(torch.bmm(w[:, longest:], values))
-    return (_hue_lightness_saturation(colours) if outputs == 3 else colours).clamp(0, 1).unflatten(2, (height, width))
-
-
-def _bend(kind: int, total: Tensor) -> Tensor:
-    if kind == 0:
-        return torch.sin(total)
-    if kind == 1:
-        return torch.sigmoid(total) * 2 - 1
-    if kind == 2:
-        return torch.exp(-total.square())
-    return total.clamp(-REACH, REACH)
+    """All patterns as pixels 0 … 1, [P, 1 or 3, h, w] by their outputs."""
+    links = [_links(pattern) for pattern in patterns]
+    sizes = np.array([len(pattern.kinds) for pattern in patterns])
+    first = np.concatenate([[0], sizes.cumsum()])
+    receivers = np.concatenate([one[:, 0] + at for one, at in zip(links, first)])
+    kinds, neuron_start, link_start, sender, weight, places = map(
+        torch.from_numpy,
+        (
+            np.concatenate([pattern.kinds for pattern in patterns]),
+            first,
+            np.concatenate([[0], np.bincount(receivers, minlength=first[-1]).cumsum()]),
+            np.concatenate([one[:, 1] for one in links]).astype(np.int32),
+            np.concatenate([pattern.weights[tuple(one.T)] for pattern, one in zip(patterns, links)]),
+            _places(height, width, raw),
+        ),
+    )
+    out = torch.empty(len(patterns), patterns[0].outputs, height * width, device=device)
+    draw = ops.render_patterns if ops.answers(out) else reference.render_patterns
+    draw(
+        kinds.to(device), neuron_start.to(device), link_start.to(device), sender.to(device), weight.to(device),
+        places.to(device), out,
+    )  # fmt: skip
+    return out.unflatten(2, (height, width))
 
 
 def pack(patterns: list[Pattern]) -> dict[str, np.ndarray]:

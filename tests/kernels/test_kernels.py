@@ -251,6 +251,90 @@ def test_a_picture_that_is_not_finite_shows_in_its_own_rows_alone() -> None:
     assert bool(out[1].isfinite().all())
 
 
+def graphs(count: int, outputs: int, seed: int) -> tuple[torch.Tensor, ...]:
+    """Pattern-producing networks of 0 to 20 hidden neurons with links at random, as `render_patterns` takes them."""
+    rng = np.random.default_rng(seed)
+    kinds, edges, starts, sender, weight = [], [0], [0], [], []
+    for _ in range(count):
+        hidden = int(rng.integers(0, 21))
+        kinds += [-1] * 4 + rng.integers(0, 4, hidden).tolist() + [-2] * outputs
+        edges.append(len(kinds))
+        for neuron in range(4 + hidden + outputs):
+            for other in range(min(neuron, 4 + hidden) if neuron >= 4 else 0):
+                if rng.random() < 0.3:
+                    sender.append(other)
+                    weight.append(rng.uniform(-3, 3))
+            starts.append(len(sender))
+    return (
+        torch.tensor(kinds, dtype=torch.int8), torch.tensor(edges), torch.tensor(starts),
+        torch.tensor(sender, dtype=torch.int32), torch.tensor(weight, dtype=torch.float32),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("count", "outputs", "places"), [(0, 3, 5), (1, 1, 1), (7, 3, 255), (9, 1, 600), (30, 3, 1000)]
+)
+def test_render_patterns_equals_reference(count: int, outputs: int, places: int) -> None:
+    inputs = torch.rand(4, places, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    graph = graphs(count, outputs, seed=count)
+    ours, oracle = (torch.empty(count, outputs, places) for _ in range(2))
+    ops.render_patterns(*graph, inputs, ours)
+    double = torch.empty(count, outputs, places, dtype=torch.float64)
+    reference.render_patterns(*graph[:4], graph[4].double(), inputs.double(), double)
+    reference.render_patterns(*graph, inputs, oracle)
+    # Sums of up to 72 amplify a rounding through sines of sines: we are as near to the exact picture as torch is.
+    slack = (oracle - double).abs().amax((1, 2)) if count else torch.empty(0)
+    assert bool(((ours - double).abs().amax((1, 2)) <= 4 * slack + 1e-6).all()) if count else True
+    assert bool(((ours >= 0) & (ours <= 1)).all())
+
+
+def test_patterns_are_independent_of_threads_and_stretches() -> None:
+    inputs, graph = torch.rand(4, 777, generator=torch.Generator().manual_seed(2)), graphs(12, 3, seed=5)
+    whole = torch.empty(12, 3, 777)
+    ops.render_patterns(*graph, inputs, whole)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        parts = []
+        for part in inputs.split(100, 1):
+            parts.append(torch.empty(12, 3, part.shape[1]))
+            ops.render_patterns(*graph, part.contiguous(), parts[-1])
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(whole, torch.cat(parts, 2))
+
+
+def test_sine_and_exponential_are_right_over_their_range() -> None:
+    """One hidden neuron that is fed x alone, seen through the output's sigmoid."""
+    x = torch.cat([torch.linspace(-2000, 2000, 40001), torch.linspace(-4, 4, 8001)])
+    inputs = torch.stack([x, torch.zeros_like(x), torch.zeros_like(x), torch.ones_like(x)])
+    for kind, function in ((0, torch.sin), (1, lambda v: v.sigmoid() * 2 - 1), (2, lambda v: (-v * v).exp())):
+        graph = (
+            torch.tensor([-1] * 4 + [kind, -2], dtype=torch.int8), torch.tensor([0, 6]),
+            torch.tensor([0, 0, 0, 0, 0, 1, 2]), torch.tensor([0, 4], dtype=torch.int32), torch.ones(2),
+        )  # fmt: skip
+        out = torch.empty(1, 1, len(x))
+        ops.render_patterns(*graph, inputs, out)
+        expected = function(x.double()).sigmoid()
+        assert float((out[0, 0].double() - expected).abs().max()) < 2e-7
+
+
+def test_patterns_whose_links_lead_nowhere_are_refused() -> None:
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    kinds, edges, starts = (
+        torch.tensor([-1] * 4 + [-2], dtype=torch.int8),
+        torch.tensor([0, 5]),
+        torch.tensor([0] * 5 + [1]),
+    )
+    places, out = torch.zeros(4, 2), torch.empty(1, 1, 2)
+    with pytest.raises(RuntimeError, match="leads from neuron 4 to 4"):
+        ops.render_patterns(kinds, edges, starts, torch.tensor([4], dtype=torch.int32), torch.ones(1), places, out)
+    kinds[2] = 1
+    with pytest.raises(RuntimeError, match="neuron 2 of pattern 0 has the wrong kind 1"):
+        ops.render_patterns(kinds, edges, starts, torch.tensor([0], dtype=torch.int32), torch.ones(1), places, out)
+
+
 def test_a_value_equal_to_the_threshold_is_outside_the_mask() -> None:
     values = torch.tensor([[[1.0], [1.0], [1.0], [2.0]]])
     threshold = torch.tensor([1.0])
@@ -425,6 +509,7 @@ def test_opcheck(name: str) -> None:
             torch.randn(2, 3, 4, 5), torch.randn(2, 3, 4, 5), 6.0, 1e-3, 2.0, 1e-2, torch.ones(2), 0.9, 0.9, 160.0,
             torch.ones(2, 3, 4, 5), torch.zeros(2, 3, 4, 5), torch.empty(2, 3, 4, 5), torch.empty(2, 4, 2).double(),
         ),
+        "render_patterns": (*graphs(3, 3, seed=1), torch.rand(4, 9), torch.empty(3, 3, 9)),
     }  # fmt: skip
     torch.library.opcheck(getattr(torch.ops.dissect, name), arguments[name])
 

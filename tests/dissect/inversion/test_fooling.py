@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from dissect import reference
 from dissect.errors import SpecError
 from dissect.inversion import elites, fooling, patterns
 from dissect.inversion.elites import Archive, Compositional, Direct, Encoding, Plan
@@ -80,7 +81,7 @@ def test_colour_is_hue_lightness_saturation() -> None:
     import colorsys
 
     values = torch.rand(1, 3, 50, generator=torch.Generator().manual_seed(0))
-    found = patterns._hue_lightness_saturation(values)[0].T.numpy()
+    found = reference.double_cone(*values[0]).T.numpy()
     expected = [colorsys.hls_to_rgb(*(float(v) for v in column)) for column in values[0].T]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
