@@ -15,7 +15,7 @@ from dissect.inversion.task import Task
 
 ROUND = 100  # iterations between two looks at what they gained
 PAIRS = 10
-ENOUGH = 1e-3  # a sample whose energy fell by less than that share in a round is at its end
+ENOUGH = 1e-2  # a sample whose energy fell by less than that share in a round is at its end
 
 
 def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], None]) -> Variables:
