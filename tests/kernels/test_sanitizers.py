@@ -62,7 +62,9 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(compiled, (["-c", str(source), "-o", name] for source, name in zip(sources, objects))))
         made = folder / "_C.so"
-        compiled(["-shared", "-Wl,-Bsymbolic", *objects, "-o", str(made), f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-lc10"])
+        compiled(
+            ["-shared", "-Wl,-Bsymbolic", *objects, "-o", str(made), f"-L{torch_root / 'lib'}", "-ltorch_cpu", "-lc10"]
+        )
         return made
 
     return library
