@@ -213,6 +213,13 @@ def test_a_full_disk_only_costs_the_cache(tmp_path: Path, monkeypatch: pytest.Mo
     assert [path.read_bytes() for path in kept.parent.iterdir()] == [b"whole"]
 
 
+def test_a_cache_that_is_no_folder_is_no_fault_of_the_weights(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "a.pth")
+    (tmp_path / "cache").write_text("a file")
+    assert read_weights(tmp_path / "a.pth", tmp_path / "cache").tensors["w"].tolist() == [1, 1, 1]
+    assert (tmp_path / "cache").read_text() == "a file"
+
+
 def test_a_network_that_refuses_its_weights_is_told_in_its_words() -> None:
     class Fussy(nn.Linear):
         def _load_from_state_dict(self, *arguments: Any) -> None:
