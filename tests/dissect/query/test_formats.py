@@ -11,7 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dissect.api
@@ -117,6 +117,7 @@ def test_excel_safe_changes_only_what_a_spreadsheet_would_run() -> None:
 
 
 @given(st.lists(st.tuples(st.text(), st.floats(allow_nan=True), st.integers(-(2**63), 2**63 - 1)), max_size=8))
+@example([("NaN", math.nan, 0), ("", math.inf, 1), ("-", -math.inf, -1)])
 def test_json_is_ascii_finite_and_exact(rows: list[tuple[str, float, int]]) -> None:
     text = written("json", ("concept", "iou", "unit"), rows)
     assert text.isascii()
