@@ -152,6 +152,8 @@ def test_submitting_a_job_that_has_ended_queues_it_again(ledger: Ledger, end: st
     assert ledger.submit("r1", "r1", {}, 2, 100, 0, "1") == (job, False)
     after = ledger.jobs()[0]
     assert (after.state, after.error, after.finished_at, after.done) == ("queued", None, None, 1)
+    leases = 1 + (1 if end == "cancelled" else ATTEMPTS)  # queueing is none
+    assert after.attempts == before.attempts == ledger.totals().leases == leases
     assert not ledger.commit(late, "late.partial")
     again = claim(ledger)
     assert (again.number, again.attempts) == (1, 1)
