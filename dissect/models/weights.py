@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -139,14 +140,15 @@ def through_child(path: Path, size: int, kept: Path | None) -> tuple[dict[str, T
 
 
 def _keep(source: Path, kept: Path) -> None:
-    """Copy into the cache, atomically; a full or read-only disk only costs the next run some time."""
+    """Copy into the cache, atomically; a full or read-only disk, or no folder, only costs the next run some time."""
     aside = kept.with_suffix(f".{os.getpid()}.tmp")
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, aside)
         aside.replace(kept)
     except OSError:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):  # there may be no folder to remove it from
+            aside.unlink()
 
 
 def _wrapper_notes(path: Path) -> list[str]:

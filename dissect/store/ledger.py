@@ -279,7 +279,7 @@ class Ledger:
     def _requeue(self, connection: Connection, job: int) -> None:
         connection.execute(update(jobs).where(jobs.c.id == job).values(state="queued", error=None, finished_at=None))
         rest = (shards.c.job_id == job) & (shards.c.state != "done")
-        fresh = {"state": "waiting", "attempts": 0, "not_before": 0.0, "owner": None, "token": shards.c.token + 1}
+        fresh = {"state": "waiting", "attempts": 0, "not_before": 0.0, "owner": None}  # old leases: no longer leased
         connection.execute(update(shards).where(rest).values(**fresh))
 
 

@@ -213,10 +213,10 @@ def shards(tiny: TinySet, tmp_path_factory: pytest.TempPathFactory) -> Callable[
     return measured
 
 
-def _sharded(call, tiny: TinySet, folder: Path, **options: object):  # type: ignore[no-untyped-def]
+def _sharded(call, tiny: TinySet, folder: Path, resources: Any = None, **options: object):  # type: ignore[no-untyped-def]
     torch.set_num_threads(1)
     method = Method(("first", "second"), quantile=0.05, batch_size=5, exemplars=3)
-    return call(Net(), broden.open(tiny.folder), method, Resources(folder / "work"), **options)
+    return call(Net(), broden.open(tiny.folder), method, Resources(folder / "work", **(resources or {})), **options)
 
 
 def measure(*what: Any, thresholds: Any = None, **options: Any) -> bytes:
@@ -241,6 +241,20 @@ def test_shards_give_the_same_bits(
         whole = shards(count, whole=True)
         chosen = [whole[k] if count - 1 - k in loose.shards else path for k, path in enumerate(paths)]
         result = _sharded(finish, tiny, tmp_path, partials=chosen)
+    assert_same(quiet, result)
+
+
+def test_shards_that_could_not_keep_their_candidates_give_the_same_bits(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No room in memory nor on the disk: partials without those batches, which are forwarded again at the end."""
+    paths = [tmp_path / f"{i}.partial" for i in range(2)]
+    with monkeypatch.context() as patch:
+        patch.setattr(pipeline, "make_plan", _starved(pipeline.make_plan))
+        for i, path in enumerate(paths):
+            path.write_bytes(_sharded(measure, tiny, tmp_path, {"disk": 0}, shard=(i, 2), whole=True))
+    result = _sharded(finish, tiny, tmp_path, partials=paths)
+    assert result.forwarded_again > 0
     assert_same(quiet, result)
 
 

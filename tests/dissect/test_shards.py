@@ -1,11 +1,19 @@
 """A run in shards, as an array job measures it, ends with the rows and pages of one process."""
 
+import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
 
+from dissect import partial
 from dissect.cli.main import main
+from dissect.errors import SpaceError, SpecError
+from dissect.request import RunRequest
+from dissect.shard_files import ShardFiles, plain, revived
+from dissect.workspace import Workspace
 from tests.dissect.test_cli_run import NET, run, scores, tree
 from tests.dissect.tiny import TinySet
 
@@ -73,3 +81,95 @@ def test_missing_shards_are_named(place: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize("wrong", ["3/3", "0/65", "a/b", "1"])
 def test_impossible_shards_are_refused(place: Path, tmp_path: Path, wrong: str) -> None:
     assert run(place, tmp_path, *SPEC, "--shard", wrong) == 2
+
+
+def test_shards_that_let_too_much_go_are_measured_again_where_they_are_merged(
+    place: Path,
+    quiet: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(partial, "shard_keep", lambda keep, images, total, slack: 2)
+    for i in range(2):
+        assert run(place, tmp_path, *SPEC, "--shard", f"{i}/2") == 0
+    assert main(["merge", "--workspace", str(tmp_path)]) == 0
+    assert "shards 0, 1 must be measured again as a whole: doing so here" in capsys.readouterr().err
+    assert scores(tmp_path) == scores(quiet)
+    assert tree(tmp_path / "reports" / "same") == tree(quiet / "reports" / "same")
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_shards_of_data_that_has_changed_are_not_merged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    TinySet(tmp_path / "data", images=8)
+    (tmp_path / "net.py").write_text(NET)
+    assert run(tmp_path, tmp_path / "ws", *SPEC, "--shard", "0/1") == 0
+    (left,) = tmp_path.rglob("*.partial")
+    TinySet(tmp_path / "other", images=8, seed=5)
+    (tmp_path / "data").rename(tmp_path / "before")
+    (tmp_path / "other").rename(tmp_path / "data")
+    assert main(["merge", "--workspace", str(tmp_path / "ws")]) == 2
+    assert "were measured with another release or other files: measure again" in capsys.readouterr().err
+    assert left.exists()
+
+
+# The files of the shards.
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> ShardFiles:
+    found = ShardFiles(Workspace.at(tmp_path), "0123")
+    found.keep_request(RunRequest("demo", ("0",), "data"))
+    return found
+
+
+def test_of_several_cuts_the_one_that_lacks_least_is_told(files: ShardFiles) -> None:
+    assert files.begun() is None
+    with pytest.raises(SpecError, match="run 0123 has no shards in this workspace: measure them with `dissect run"):
+        files.complete()
+    for shard in ((0, 5), (3, 5), (1, 2), (0, 9)):
+        files.keep(shard, b"%d of %d" % shard, {})
+    assert files.begun() == 2
+    with pytest.raises(SpecError, match="lacks 1 of 2 shards: 0/2; measure, then merge again"):
+        files.complete()
+    for number in (1, 2, 4):
+        files.keep((number, 5), b"%d of 5" % number, {})
+    assert files.begun() == 5
+    assert {number: path.read_bytes() for number, path in files.complete().items()} == {
+        number: b"%d of 5" % number for number in range(5)
+    }
+
+
+def test_what_a_shard_took_is_known_or_nothing(files: ShardFiles) -> None:
+    assert files.took((0, 2)) == {}
+    path = files.keep((0, 2), b"partial", {"shard_s": 1.5})
+    assert files.took((0, 2)) == {"shard_s": 1.5}
+    path.with_name("00-of-02.took.json").write_text('{"shard_s": 1.')
+    assert files.took((0, 2)) == {}
+
+
+def test_a_full_disk_leaves_no_shard_and_nothing_else(files: ShardFiles, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = files.keep((0, 2), b"partial", {})
+    before = tree(kept.parent)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(SpaceError, match=r"cannot write .*01-of-02\.took\.json: No space left on device"):
+        files.keep((1, 2), b"other", {})
+    assert tree(kept.parent) == before
+
+
+def test_a_request_comes_back_as_it_was_with_its_paths_made_absolute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("basis.npz").touch()
+    given = RunRequest("demo", ("0", "2"), "data", weights="w.pth", cache_dir=Path("cache"), basis="basis.npz")
+    wanted = dataclasses.replace(
+        given, data=str(tmp_path / "data"), weights=str(tmp_path / "w.pth"), cache_dir=tmp_path / "cache",
+        basis=str(tmp_path / "basis.npz"),
+    )  # fmt: skip
+    assert revived(json.loads(json.dumps(plain(given)))) == wanted
+    assert plain(dataclasses.replace(given, basis="pca"))["basis"] == "pca"  # not the name of a file

@@ -48,6 +48,21 @@ def test_scan_equals_reference(shape: tuple[int, int, int, int], kind: str) -> N
         assert ours.tensors["bound"][u] <= oracle.tensors["bound"][u]
 
 
+@pytest.mark.parametrize("function", [ops.scan, reference.scan])
+def test_a_scan_without_a_histogram_is_the_same_otherwise(function) -> None:  # type: ignore[no-untyped-def]
+    values, valid = cases.maps((4, 7, 5, 65), seed=1, kind="odd"), validity(4, 1)
+    states = [ScanState(65, 20, 30, bins=bins) for bins in (0, 2048)]
+    peaks = [state.scan(function, values, valid, 0) for state in states]
+    assert same(*peaks)
+    without, with_bins = (dict(state.tensors) for state in states)
+    assert without.pop("histogram").shape == (0, 65)
+    assert int(with_bins.pop("histogram").sum()) == int(valid.sum()) * 35 * 65
+    for u in range(65):
+        assert states[0].largest(u) == states[1].largest(u)
+    for name in set(without) - {"tail"}:
+        assert same(without[name], with_bins[name]), name
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_scan_reference_equals_sorting_everything(shape: tuple[int, int, int, int]) -> None:
     keep = max(1, shape[0] * shape[1] * shape[2] // 4)
@@ -85,13 +100,27 @@ def test_gather_and_prune_equal_reference(shape: tuple[int, int, int, int], kind
         assert all(same(a, b) for a, b in zip(ours.prune(function, size, tight).tensors, direct.tensors))
 
 
-def test_gather_reports_what_does_not_fit_and_writes_nothing() -> None:
-    values = cases.maps((2, 7, 7, 8), seed=1)
-    outputs, used = Chunk.room(3, 5)
-    ops.gather(values, 7, 7, values.amax(1), torch.full((8,), 1.0), *outputs, used)
-    assert used[0] > 3
-    assert used[1] > 5
-    assert all(int(tensor.count_nonzero()) == 0 for tensor in outputs)
+@pytest.mark.parametrize(("pairs", "nodes"), [(3, 5), (3, 1000), (100, 5)])
+def test_gather_reports_what_does_not_fit_and_writes_nothing(pairs: int, nodes: int) -> None:
+    values, bound = cases.maps((2, 7, 7, 8), seed=1), torch.full((8,), 1.0)
+    needed = Chunk.gather(reference.gather, values, (7, 7), values.amax(1), bound).tensors
+    for function in (ops.gather, reference.gather):
+        outputs, used = Chunk.room(pairs, nodes)
+        function(values, 7, 7, values.amax(1), bound, *outputs, used)
+        assert used.tolist() == [len(needed[0]), len(needed[4])]
+        assert used[0] > pairs or used[1] > nodes
+        assert all(int(tensor.count_nonzero()) == 0 for tensor in outputs)
+
+
+def test_a_peak_that_promises_too_much_adds_no_pair() -> None:
+    """A peak only spares the look at a map: one whose nodes are all at or under the bound is left out."""
+    values = torch.tensor([[[1.0, 0.5], [0.0, 2.0]]])  # one image, 2 places, 2 units
+    for function in (ops.gather, reference.gather):
+        unit, image, start, place, value = Chunk.gather(
+            function, values, (1, 2), torch.tensor([[9.0, 2.0]]), torch.tensor([1.0, 1.0])
+        ).tensors
+        assert (unit.tolist(), image.tolist(), start.tolist()) == ([1], [0], [0, 2])
+        assert (place.tolist(), value.tolist()) == ([0, 1], [0.5, 2.0])
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

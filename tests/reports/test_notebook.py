@@ -42,6 +42,17 @@ def test_card_escapes_everything() -> None:
     assert html.count("<img") == 1
 
 
+def test_a_picture_that_is_gone_is_shown_as_missing() -> None:
+    run = synthetic.small(8)
+    gone = [x.position for x in run.layers[0].cards(3, 4)[0].exemplars[:1]]
+    coded = re.search(r"base64,([^\"]+)", card_html(run, run.layers[0], 3, synthetic.Pictures(absent=gone), thumbs=2))
+    assert coded
+    with Image.open(io.BytesIO(base64.b64decode(coded[1]))) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    wrong = np.abs(pixels.reshape(112, 2, 112, 3) - images.missing(112)[:, None]).mean((0, 2, 3))
+    assert wrong[0] < 6 < wrong[1]
+
+
 def test_unit_that_is_not_there() -> None:
     run = synthetic.small(4)
     with pytest.raises(IndexError, match="units 0 to 3, not 4"):

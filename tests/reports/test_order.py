@@ -1,6 +1,7 @@
 """The published order against a plain sort, and the figure's layout."""
 
 import dataclasses
+import math
 
 import numpy as np
 from hypothesis import given, settings
@@ -90,6 +91,16 @@ def test_the_tallest_bars_stay_in_their_order(found: list[tuple[int, float]], mo
     assert len(kept) == min(most, len(bars))
     left = [b for b in bars if b not in kept]
     assert not kept or not left or min((b.units, b.best) for b in kept) >= max((b.units, b.best) for b in left)
+
+
+def test_numbers_as_text() -> None:
+    values = (0.0, -0.5, 12345.678, 1e-7, math.nan, math.inf, -math.inf, None)
+    assert [text.number(v) for v in values] == ["0", "-0.5", "1.235e+04", "1e-07", "n/a", "n/a", "n/a", "n/a"]
+    assert [text.signed(v) for v in values[:2] + values[4:5]] == ["+0", "−0.5", "n/a"]
+    shares = (0.0, 0.001, 0.973, 0.999, 1.0)
+    assert [text.percent(v) for v in shares] == ["0 %", "under 1 %", "97 %", "over 99 %", "100 %"]
+    assert [text.plural(n, "unit") for n in (0, 1, 10_000)] == ["0 units", "1 unit", "10\u202f000 units"]
+    assert text.plural(2, "category", "categories") == "2 categories"
 
 
 def test_text() -> None:

@@ -1,6 +1,8 @@
 """The folder of a run: what is in it, that it is put in place at once, and that equal runs give equal bytes."""
 
 import dataclasses
+import json
+import math
 import multiprocessing
 import os
 import re
@@ -13,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 import reports
@@ -231,7 +235,7 @@ def test_a_swap_that_was_cut_in_two_is_mended(tmp_path: Path) -> None:
 @pytest.mark.parametrize("exchange", [True, False])
 def test_readers_always_find_a_complete_report(tmp_path: Path, exchange: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not exchange:
-        monkeypatch.setattr(folders, "_exchange", lambda a, b: False)
+        monkeypatch.setattr(folders.ctypes, "CDLL", lambda *_, **options: object())  # a C library without it
     out = tmp_path / "r"
     for turn in range(3):
         with folders.replaced(out) as new:
@@ -240,6 +244,59 @@ def test_readers_always_find_a_complete_report(tmp_path: Path, exchange: bool, m
                 assert (out / "a").read_text() == str(turn - 1)
         assert (out / "a").read_text() == str(turn)
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_only_what_killed_builds_of_this_very_report_left_is_swept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what a living process builds, nor reports whose names the pattern of this one would match."""
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    living = os.getppid()
+    mine = [f".r[1].{ended.pid}.building", f".r[1].{ended.pid}.old"]
+    others = [
+        f".r[1].{living}.building",
+        ".r[1].notes.building",
+        f".r[1].{ended.pid}.kept",
+        f".r1.{ended.pid}.building",
+    ]
+    for name in mine + others:
+        (tmp_path / name).mkdir()
+    with folders.replaced(tmp_path / "r[1]"):
+        assert not any((tmp_path / name).exists() for name in mine)
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted([*others, "r[1]"])
+
+    def forbidden(pid: int, number: int) -> None:
+        raise PermissionError(pid)
+
+    (tmp_path / mine[0]).mkdir()
+    monkeypatch.setattr(os, "kill", forbidden)  # a process of somebody else: it lives
+    with folders.replaced(tmp_path / "r[1]"):
+        assert (tmp_path / mine[0]).exists()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.lists(JSON, min_size=1, max_size=3))
+def test_data_files_come_back_and_cannot_end_a_script(values: list[object]) -> None:
+    """Exactly, in ASCII, and without the character that every tag begins with."""
+    text = data.script("units", *values)
+    assert text.isascii()
+    assert "<" not in text
+    assert (text.startswith("dissect.units(\n"), text.endswith("\n);\n")) == (True, True)
+    assert json.dumps(data.parse(text)) == json.dumps(values)
+
+
+def test_numbers_that_json_lacks_are_none_or_refused() -> None:
+    assert data.finites([0.1, math.nan, -math.inf, 2]) == [0.1, None, None, 2.0]
+    assert [data.finite(v) for v in (math.inf, 0.5)] == [None, 0.5]
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        data.script("units", [math.nan])
 
 
 def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,13 @@ All files go through the inspection of their bytes here; the campaign (`python -
 puts every one of them through the child process alone.
 """
 
+import io
 import json
 import struct
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -103,6 +105,129 @@ def test_the_child_process_has_no_network_and_no_room() -> None:
     assert after <= 1
 
 
+ALONE = """
+import os, sys, warnings
+import runpy
+import torch, safetensors.torch
+
+warnings.simplefilter("ignore")
+child = runpy.run_path(sys.argv[1])
+out, wide, narrow = sys.argv[2:]
+
+def full(*arguments, **options):
+    raise RuntimeError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+whole = torch.ones(3)
+for state in (
+    {"epoch": 3, "w": whole, "notes": ["x"]}, [whole], {"epoch": 3}, {1: whole}, {"w": torch.eye(3).to_sparse()},
+    {"w": torch.ones(3, device="meta")}, {"v": whole, "w": torch.ones(1 << 20)}, full,
+):
+    pid = os.fork()
+    if not pid:
+        safetensors.torch.save_file = full if state is full else safetensors.torch.save_file
+        torch.save({"w": whole} if state is full else state, out + ".pth")
+        sys.argv[1:] = [out + ".pth", out, narrow if isinstance(state, dict) and "v" in state else wide]
+        child["main"]()
+        print("written", sorted(safetensors.torch.load_file(out)), end="", flush=True)
+        os._exit(0)
+    print(" ->", os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+"""
+
+
+def test_what_the_child_process_says_of_each_thing_that_is_no_state_dict(tmp_path: Path) -> None:
+    """Its own code in one process that forks for each file, as it imports torch only once then."""
+    command = [sys.executable, "-c", ALONE, child.__file__, str(tmp_path / "out"), "10000", "9"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines() == [
+        "written ['w'] -> 0",
+        "it holds no state dict (a mapping from names to tensors) -> 3",
+        "it holds no state dict (a mapping from names to tensors) -> 3",
+        "tensor '1' has no name of its own -> 3",
+        "tensor 'w' is sparse, quantized or without values -> 3",
+        "tensor 'w' is sparse, quantized or without values -> 3",
+        "its tensors up to 'w' are 4,194,316 bytes, more than a file of 9 bytes holds -> 3",
+        " -> 5",
+    ], done.stderr
+
+
+@pytest.mark.parametrize(
+    ("message", "why"),
+    [
+        ("Weights only load failed. x\n\t(1) Change it\nWeightsUnpickler error: Unsupported class os.system",
+         "Unsupported class os.system"),
+        ("WeightsUnpickler error: Unsupported operand 7 Please use `torch.load`", "Unsupported operand 7"),
+        ("Weights only load failed.\n(2) Alternatively\nPlease file an issue\nCheck the documentation", ""),
+        ("", ""),
+        ("\n \nan \x1b[31mend\x07 of line", "an [31mend of line"),
+    ],
+)  # fmt: skip
+def test_the_reason_is_told_without_advice_to_load_it_all_the_same(message: str, why: str) -> None:
+    assert child.reason(message) == why
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_a_network_of_its_own_is_asked_for_as_root_and_then_as_anybody(
+    allowed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    class System:
+        @staticmethod
+        def unshare(flags: int) -> int:
+            asked.append(flags)
+            return 0 if allowed else -1
+
+    monkeypatch.setattr(child.ctypes, "CDLL", lambda name: System)
+    child.leave_network()
+    assert asked == [0x40000000] + [0x50000000] * (not allowed)
+
+
+@pytest.mark.parametrize("library", [None, object()])
+def test_where_there_is_no_unshare_the_child_process_stays(library: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    def opened(name: None) -> object:
+        asked.append(name)
+        if library is None:
+            raise OSError("no such library")
+        return library
+
+    asked: list[None] = []
+    monkeypatch.setattr(child.ctypes, "CDLL", opened)
+    child.leave_network()
+    assert asked == [None]
+
+
+def test_archives_beyond_the_limits_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, body = tmp_path / "a.pth", hostile.program(hostile.WEIGHTS)
+    path.write_bytes(hostile.archive(body))
+    inspection.judge(path)
+    for limit, value, why in (
+        ("MAX_MEMBERS", 3, "it has 4 members, more than 3"),
+        ("MAX_PICKLE", len(body) - 1, f"its data.pkl has {len(body)} bytes, more than {len(body) - 1}"),
+    ):
+        with monkeypatch.context() as patch:
+            patch.setattr(inspection, limit, value)
+            with pytest.raises(UnsafeError, match=f"there is no other way: {why}$"):
+                inspection.judge(path)
+            patch.setattr(inspection, limit, value + 1)
+            inspection.judge(path)
+
+
+def test_an_archive_without_its_pickle_or_behind_another_header_is_refused(tmp_path: Path) -> None:
+    path, made = tmp_path / "a.pth", io.BytesIO()
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("archive/version", b"3\n")
+    path.write_bytes(made.getvalue())
+    with pytest.raises(UnsafeError, match=r"it has no data\.pkl$"):
+        inspection.judge(path)
+    made = io.BytesIO()
+    made.write(b"PK\x03\x04" + bytes(60))  # offsets of the members count from the file's first byte
+    with zipfile.ZipFile(made, "w") as archive:
+        archive.writestr("archive/data.pkl", hostile.program(hostile.WEIGHTS))
+    path.write_bytes(made.getvalue())
+    with pytest.raises(UnsafeError, match="its members do not begin at byte 0 or go past its end"):
+        inspection.judge(path)
+
+
 @pytest.mark.slow
 def test_sound_files_of_the_same_builders_load(tmp_path: Path) -> None:
     for case in hostile.controls():
@@ -164,6 +289,9 @@ def entry(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4),
 @pytest.mark.parametrize(
     ("header", "message"),
     [
+        ("[]", "its header is no JSON object"),
+        ("null", "its header is no JSON object"),
+        ('{"__metadata__": {"a": "\\ud800"}, "w": ' + json.dumps(entry()) + "}", "cannot be read as safetensors: "),
         ({"w": entry("F99")}, "has dtype 'F99'"),
         ({"w": entry(["F32"])}, "dtype"),
         ({"w": entry(shape=[-1])}, "malformed shape or offsets"),

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,8 +13,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from dissect import models
-from dissect.errors import SpaceError, SpecError, UnsafeError
-from dissect.models import weights
+from dissect.errors import DissectError, SpaceError, SpecError, UnsafeError
+from dissect.models import safetensors_file, weights
 from dissect.models.weights import read_weights, strip
 
 
@@ -121,6 +122,7 @@ def test_weights_that_do_not_fit_are_explained(tmp_path: Path) -> None:
         (["_orig_mod.", "module."], ["module.", "_orig_mod."]),
         (["model."], ["model."]),
         (["backbone.", "net."], []),
+        (["module."] * 4, ["module."] * 4),
     ],
 )
 def test_prefixes_of_wrappers_are_taken_off(prefixes: list[str], said: list[str]) -> None:
@@ -132,6 +134,12 @@ def test_prefixes_of_wrappers_are_taken_off(prefixes: list[str], said: list[str]
     found = strip(given, own, notes)
     assert notes == [f"prefix {prefix!r} taken off the names of the weights" for prefix in said]
     assert found == (own if said else given)
+
+
+def test_no_more_than_four_prefixes_are_taken_off() -> None:
+    notes: list[str] = []
+    assert list(strip({"module." * 6 + "w": torch.ones(1)}, {"w": torch.ones(1)}, notes)) == ["module.module.w"]
+    assert len(notes) == 4
 
 
 def test_prefixes_that_the_network_has_stay() -> None:
@@ -166,6 +174,59 @@ def test_a_full_disk_is_no_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(weights.tempfile, "TemporaryDirectory", full)
     with pytest.raises(SpaceError, match=r"no space left in .* set TMPDIR to another folder"):
         read_weights(tmp_path / "a.pth")
+
+
+def test_files_that_cannot_be_read_or_hold_nothing_are_named(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match=r"weights .*none\.pth do not exist: expected a \.safetensors file"):
+        read_weights(tmp_path / "none.pth")
+    (tmp_path / "memory.safetensors").symlink_to("/proc/self/mem")  # a file whose first byte is an error
+    with pytest.raises(SpecError, match=r"memory\.safetensors cannot be read: Input/output error"):
+        read_weights(tmp_path / "memory.safetensors")
+    save_file({}, tmp_path / "empty.safetensors")
+    with pytest.raises(SpecError, match=r"empty\.safetensors hold no tensors"):
+        read_weights(tmp_path / "empty.safetensors")
+    with pytest.raises(SpecError, match=r"weights .*gone cannot be opened: No such file or directory"):
+        safetensors_file.read(tmp_path / "gone")
+
+
+def test_a_child_process_that_takes_too_long_is_a_refusal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "a.pth")
+    monkeypatch.setattr(weights.child, "SECONDS", -2 * weights.child.cpu_seconds(0))
+    with pytest.raises(UnsafeError, match=r"a\.pth did not load within 0 s: refused"):
+        read_weights(tmp_path / "a.pth", tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_full_disk_only_costs_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source, kept = tmp_path / "source", tmp_path / "cache" / "kept.safetensors"
+    source.write_bytes(b"whole")
+
+    def full(source: Path, target: Path) -> None:
+        target.write_bytes(b"wh")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(weights.shutil, "copyfile", full)
+        weights._keep(source, kept)
+    assert not list(kept.parent.iterdir())
+    weights._keep(source, kept)
+    assert [path.read_bytes() for path in kept.parent.iterdir()] == [b"whole"]
+
+
+def test_a_cache_that_is_no_folder_is_no_fault_of_the_weights(tmp_path: Path) -> None:
+    torch.save({"w": torch.ones(3)}, tmp_path / "a.pth")
+    (tmp_path / "cache").write_text("a file")
+    assert read_weights(tmp_path / "a.pth", tmp_path / "cache").tensors["w"].tolist() == [1, 1, 1]
+    assert (tmp_path / "cache").read_text() == "a file"
+
+
+def test_a_network_that_refuses_its_weights_is_told_in_its_words() -> None:
+    class Fussy(nn.Linear):
+        def _load_from_state_dict(self, *arguments: Any) -> None:
+            arguments[-1].append("only on Sundays")
+
+    with pytest.raises(DissectError, match=r"^the weights do not load into net\.py:fussy: (.|\n)*only on Sundays"):
+        weights.fit(Fussy(2, 2), nn.Linear(2, 2).state_dict(), "net.py:fussy", [])
 
 
 def test_half_weights_are_converted_and_that_is_said(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from dissect import models
-from dissect.errors import SpecError, UnsafeError
+from dissect.errors import SpaceError, SpecError, UnsafeError
 
 NET = """
 from pathlib import Path
@@ -86,6 +86,12 @@ def test_factories_that_are_none(net: Path, factory: str, message: str) -> None:
 def test_code_that_fails_is_named(net: Path) -> None:
     net.write_text("import torch\n1 / 0")
     with pytest.raises(SpecError, match=r"net\.py failed: ZeroDivisionError"):
+        models.load(f"{net}:build", trust=sha(net))
+
+
+def test_a_refusal_of_the_code_itself_is_told_in_its_words(net: Path) -> None:
+    net.write_text("from dissect.errors import SpaceError\nraise SpaceError('no room for the network')")
+    with pytest.raises(SpaceError, match=r"^no room for the network$"):
         models.load(f"{net}:build", trust=sha(net))
 
 

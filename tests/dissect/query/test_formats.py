@@ -1,14 +1,17 @@
 """What is written is what was found, and no label can do harm in any of the forms."""
 
 import csv
+import html
 import importlib.util
 import io
 import json
 import math
+import re
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import dissect.api
@@ -114,6 +117,7 @@ def test_excel_safe_changes_only_what_a_spreadsheet_would_run() -> None:
 
 
 @given(st.lists(st.tuples(st.text(), st.floats(allow_nan=True), st.integers(-(2**63), 2**63 - 1)), max_size=8))
+@example([("NaN", math.nan, 0), ("", math.inf, 1), ("-", -math.inf, -1)])
 def test_json_is_ascii_finite_and_exact(rows: list[tuple[str, float, int]]) -> None:
     text = written("json", ("concept", "iou", "unit"), rows)
     assert text.isascii()
@@ -132,6 +136,68 @@ def test_printable_is_printable_and_keeps_the_rest(text: str) -> None:
     assert not set(shown) & set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069\u2028\u2029\u200e\u200f")
     if text.isprintable():
         assert shown == text
+
+
+@given(st.text())
+def test_a_markdown_cell_holds_its_text_and_nothing_else(text: str) -> None:
+    """Without its escapes it is the text, and no mark in it ends the cell or begins anything."""
+    head, rule, line = written("markdown", ("concept",), [(text,)]).splitlines()
+    assert (head, rule) == ("| concept |", "| --- |")
+    assert line.startswith("| ")
+    assert line.endswith(" |")
+    cell = line[2:-2]
+    assert not re.search(r"(?<!\\)(?:\\\\)*[`*_\[\]|~#!]", cell)
+    assert not set(cell) & set("<>")
+    assert re.sub(r"\\([\\`*_\[\]|~#!])", r"\1", html.unescape(cell)) == formats.printable(text)
+
+
+@given(st.text())
+def test_a_notebook_cell_holds_its_text_and_nothing_else(text: str) -> None:
+    found: list[str] = []
+
+    class Cells(HTMLParser):
+        def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+            assert not attrs
+            found.append(f"<{tag}>")
+
+        def handle_data(self, data: str) -> None:
+            found.append(data)
+
+    Cells().feed(Result((text,), [(text,)])._repr_html_())
+    shown = [formats.printable(text)] * bool(text)
+    assert found == ["<table>", "<thead>", "<tr>", "<th>", *shown, "<tbody>", "<tr>", "<td>", *shown]
+
+
+def test_bytes_and_long_identifiers() -> None:
+    assert written("json", ("a",), [(b"\x00\xff",)]) == '[\n{"a": "00ff"}\n]\n'
+    assert written("table", ("run", "name"), [("a" * 16, "a" * 16)]).splitlines()[2] == "a" * 12 + "  " + "a" * 16
+    assert written("table", ("a",), [(b"\x00\xff",)]).splitlines()[2] == "00ff"
+
+
+def test_a_format_that_is_none_is_named() -> None:
+    with pytest.raises(SpecError) as refused:
+        written("xml", ("a",), [(1,)])
+    assert str(refused.value) == (
+        "format 'xml' is unknown: expected one of table, csv, tsv, json, ndjson, markdown, parquet, arrow"
+    )
+
+
+def test_rows_in_hand_as_text() -> None:
+    result = Result(("unit", "concept"), [(i, f"c{i}") for i in range(60)])
+    assert result.to_text("csv") == written("csv", result.columns, result.tuples)
+    assert repr(result) == written("table", result.columns, result.tuples[:10]) + "… 60 rows\n"
+    short = Result(result.columns, result.tuples[:10])
+    assert repr(short) == short.to_text()
+    assert "<caption>60 rows, the first 50 shown</caption>" in result._repr_html_()
+    assert result._repr_html_().count("<tr>") == 51
+    assert "<caption>" not in short._repr_html_()
+    with pytest.raises(SpecError, match=r"^no column 'iou': expected one of unit, concept$"):
+        result.column("iou")
+    for kind in formats.BINARY_FORMATS:
+        with pytest.raises(
+            SpecError, match=rf"^{kind} is no text: use to_arrow\(\), or `dissect query … --format {kind}`$"
+        ):
+            result.to_text(kind)
 
 
 def test_no_rows() -> None:
@@ -179,11 +245,11 @@ def test_missing_extras_are_named(hostile: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_notebook_table_is_escaped(hostile: Path) -> None:
-    html = dissect.api.open(hostile).concepts()._repr_html_()
-    assert "<script" not in html
-    assert "<img" not in html
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
-    assert "\x1b" not in html
+    shown = dissect.api.open(hostile).concepts()._repr_html_()
+    assert "<script" not in shown
+    assert "<img" not in shown
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in shown
+    assert "\x1b" not in shown
     assert Result(("a",), [(None,)])._repr_html_().count("<td></td>") == 1
 
 

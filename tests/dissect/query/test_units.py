@@ -314,6 +314,35 @@ def test_unknown_names_get_suggestions(folder: Path, synonyms: Path) -> None:
         work.units(conzept="dog")
 
 
+@pytest.mark.parametrize(
+    ("given", "prefix", "message"),
+    [
+        ({"rank": ["1", "2"]}, "", "rank was given 2 times: expected once"),
+        ({"min_iou": []}, "--", "--min-iou was given 0 times: expected once"),
+        ({"detectors": ["maybe"]}, "", "detectors 'maybe' is no flag: expected 1 or 0"),
+        ({"state": ["alive"]}, "--", "--state 'alive' is no state: expected one of sound, dead, saturated, nonfinite"),
+        ({"max_iou": ["inf"]}, "", "max_iou 'inf' is no number: expected an IoU such as 0.04"),
+        ({"rank": ["1234567890"]}, "--", "--rank '1234567890' is no rank: expected 1, 2 … or all"),
+        ({"unit": ["3", "1234567890123"]}, "", "unit '1234567890123' is no unit: expected a number from 0"),
+    ],
+)  # fmt: skip
+def test_values_that_no_filter_takes_are_named(given: dict[str, list[str]], prefix: str, message: str) -> None:
+    with pytest.raises(SpecError) as refused:
+        grammar.from_text(UnitFilter, given, prefix)
+    assert str(refused.value) == message
+
+
+def test_flags_and_ranks_in_words() -> None:
+    for words, meant in ((("1", "true", "YES", "on", ""), True), (("0", "False", "no", "OFF"), False)):
+        for word in words:
+            assert grammar.from_text(UnitFilter, {"detectors": [word]}) == UnitFilter(detectors=meant)
+    assert grammar.from_text(UnitFilter, {"rank": ["All"]}) == UnitFilter(rank=None)
+    complete = {"complete": ["1"], "concept": ["dog"]}
+    assert grammar.from_text(UnitFilter, complete) == UnitFilter(concepts=("dog",), complete=True, rank=None)
+    ranked = grammar.from_text(UnitFilter, complete | {"rank": ["2"]})
+    assert ranked == UnitFilter(concepts=("dog",), complete=True, rank=2)
+
+
 def test_a_known_concept_without_rows_is_no_error(folder: Path) -> None:
     assert console.rows("query", "units", "--workspace", str(folder), "--concept", "dog", "--min-iou", "0.99") == []
 

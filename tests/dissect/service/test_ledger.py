@@ -125,6 +125,42 @@ def test_three_attempts_then_the_job_fails_and_may_be_retried(ledger: Ledger, cl
     assert not ledger.retry(job)
 
 
+def test_a_job_whose_end_fails_three_times_says_so(ledger: Ledger) -> None:
+    submit(ledger, count=1)
+    assert ledger.commit(claim(ledger), "0.partial")
+    for _ in range(ATTEMPTS):
+        assert ledger.fail(claim(ledger), "boom", 0)
+    found = ledger.jobs()[0]
+    assert (found.state, found.error) == ("failed", "finishing failed 3 times: boom")
+
+
+@pytest.mark.parametrize("end", ["failed", "cancelled"])
+def test_submitting_a_job_that_has_ended_queues_it_again(ledger: Ledger, end: str) -> None:
+    """It is the same job: what is measured stays measured, attempts begin anew, and old leases count for nothing."""
+    job = submit(ledger, count=2)
+    assert ledger.commit(claim(ledger), "0.partial")
+    late = claim(ledger)
+    if end == "cancelled":
+        assert ledger.cancel(job)
+    else:
+        for _ in range(1, ATTEMPTS):
+            assert ledger.fail(late, "boom", 0)
+            late = claim(ledger)
+        assert ledger.fail(late, "boom", 0)
+    before = ledger.jobs()[0]
+    assert (before.state, before.finished_at is not None) == (end, True)
+    assert ledger.submit("r1", "r1", {}, 2, 100, 0, "1") == (job, False)
+    after = ledger.jobs()[0]
+    assert (after.state, after.error, after.finished_at, after.done) == ("queued", None, None, 1)
+    leases = 1 + (1 if end == "cancelled" else ATTEMPTS)  # queueing is none
+    assert after.attempts == before.attempts == ledger.totals().leases == leases
+    assert not ledger.commit(late, "late.partial")
+    again = claim(ledger)
+    assert (again.number, again.attempts) == (1, 1)
+    assert not ledger.commit(late, "late.partial")
+    assert ledger.commit(again, "1.partial")
+
+
 def test_a_cancelled_job_lets_go(ledger: Ledger) -> None:
     job = submit(ledger)
     lease = claim(ledger)
@@ -141,6 +177,9 @@ def test_bad_images_are_handed_on_and_the_shard_begins_anew(ledger: Ledger) -> N
     assert ledger.exclude(lease, 7, "it ends the process")
     again = claim(ledger)
     assert (again.attempts, again.bad) == (1, {7: "it ends the process"})
+    assert ledger.exclude(again, 7, "it does so again")
+    assert claim(ledger).bad == {7: "it ends the process"}  # the first reason stands
+    assert ledger.jobs()[0].set_aside == ledger.totals().set_aside == 1
 
 
 def test_other_releases_leave_it_alone(ledger: Ledger) -> None:
@@ -155,12 +194,17 @@ def test_jobs_are_found_by_number_name_and_run(ledger: Ledger) -> None:
         assert ledger.find(text).id == job
     with pytest.raises(SpecError, match="did you mean night"):
         ledger.find("nigth")
+    ledger.submit("abcdef4567", "day", {}, 1, 10, 0, "1")
+    assert ledger.find("abcdef4").name == "day"
+    for text in ("abcdef", "abc"):  # the beginning of two, and too short a one
+        with pytest.raises(SpecError, match=f"no job '{text}' in "):
+            ledger.find(text)
     ledger.note(job, "w", "one")
     ledger.note(job, "w", "two")
     first, second = ledger.events(job)
     assert (first[3], second[3]) == ("one", "two")
     assert ledger.events(job, first[0]) == [second]
-    assert ledger.counts() == {"job_queued": 1, "shard_waiting": 2}
+    assert ledger.counts() == {"job_queued": 2, "shard_waiting": 4}
 
 
 def _patiently(ask: Callable[..., Any], *args: object) -> Any:
