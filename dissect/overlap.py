@@ -1,6 +1,5 @@
 """Overlap counts of one layer: int64 totals that add up over batches, shards and machines."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -61,10 +60,3 @@ class OverlapCounts:
             self.intersection[:, units] = 0
             self.area[:, units] = 0
             self.mask[units] = 0
-
-    def state(self) -> dict[str, np.ndarray]:
-        return {name: getattr(self, name).cpu().numpy() for name in self.NAMES}
-
-    def restore(self, state: dict[str, np.ndarray]) -> None:
-        for name in self.NAMES:
-            getattr(self, name).copy_(torch.from_numpy(state[name]))

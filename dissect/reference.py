@@ -1,7 +1,7 @@
 """The method in plain torch: specification, fallback where nothing is compiled, and oracle of the kernels.
 
-The four functions named like ops have their schemas (`ops.py`); the rest is the definition on whole arrays, as
-one would write it on paper. Slow on purpose.
+The functions named like ops have their schemas (`ops.py`); the rest is the definition on whole arrays, as one would
+write it on paper. Slow on purpose.
 """
 
 import math
@@ -11,11 +11,6 @@ from torch import Tensor
 
 BIN_SHIFT = 21  # a bin is the sign, the exponent and two bits of the fraction of a float32
 LANES = 8  # order of summation of moments, see csrc/core/activation.h
-
-
-def threshold(values: Tensor, k: int) -> Tensor:
-    """The (k + 1)-th largest of values [n, U] per unit, float32 [U]."""
-    return values.sort(dim=0, descending=True).values[k]
 
 
 def lerp(a: Tensor, b: Tensor, t: Tensor) -> Tensor:

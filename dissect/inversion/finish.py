@@ -20,7 +20,7 @@ ENOUGH = 1e-2  # a sample whose energy fell by less than that share in a round i
 
 def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], None]) -> Variables:
     """Lower the energy of every sample by at most `task.finish` rounds. `watch` is told after each how many are done
-    with, all of them once nobody goes on, and the variables.
+    with, all of them at the end, and the variables.
 
     An energy that is not finite is left as it is. Samples do not touch one another.
     """
@@ -40,21 +40,22 @@ def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], N
         (gradient,) = torch.autograd.grad(total.sum(), leaf)
         return total.detach(), gradient
 
-    live = torch.arange(len(flat), device=flat.device)
-    for number in range(1, task.finish + 1):
+    def energy(x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
+        flat[rows] = x  # the others stay where they were looked at last, and nobody asks what they give
+        total, gradient = energies(flat)
+        return total[rows], gradient[rows]
 
-        def energy(x: Tensor, rows: Tensor, live: Tensor = live) -> tuple[Tensor, Tensor]:
-            whole = flat.clone()
-            whole[live[rows]] = x
-            total, gradient = energies(whole)
-            return total[live[rows]], gradient[live[rows]]
+    before, _ = energies(flat)
+    going = torch.ones_like(before, dtype=torch.bool)
 
-        before, _ = energies(flat)
-        bound = flat.new_tensor(torch.inf)
-        found = minimise(energy, flat[live], -bound, bound, ROUND, PAIRS, tolerance=0.0)
-        flat[live] = found.x
-        live = live[(before[live] - found.value) > ENOUGH * before[live].abs()]
-        watch(number if len(live) else task.finish, split(flat))
-        if not len(live):
-            break
-    return split(flat)
+    def judge(number: int, x: Tensor, value: Tensor) -> Tensor:
+        if number % ROUND == 0:
+            going.logical_and_(before - value > ENOUGH * before.abs())
+            before.copy_(value)
+            watch(min(number // ROUND, task.finish - 1), split(x))
+        return going
+
+    bound = flat.new_tensor(torch.inf)
+    last = split(minimise(energy, flat.clone(), -bound, bound, task.finish * ROUND, PAIRS, 0.0, judge).x)
+    watch(task.finish, last)
+    return last

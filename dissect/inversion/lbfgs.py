@@ -18,6 +18,8 @@ TRIALS = 12
 
 # x [b, n] and the numbers of its rows in the batch [b] -> energies [b], gradients [b, n].
 Energy = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+# Iterations done, x [B, n], value [B] -> which rows may go on, bool [B].
+Judge = Callable[[int, Tensor, Tensor], Tensor]
 
 
 @dataclass
@@ -99,11 +101,13 @@ def minimise(
     iterations: int = 100,
     memory: int = 7,
     tolerance: float = 1e-6,
+    judge: Judge | None = None,
 ) -> Minimum:
     """Minimise each row of start [B, n] inside [lower, upper] (which broadcast to it).
 
     A row ends when its projected gradient is below `tolerance` in every variable, when steps lower it by no more than
-    rounding, or after `iterations`. The energies of a row never rise, and no point outside the box is ever evaluated.
+    rounding, where `judge`, who is asked after every iteration, says so, or after `iterations`. The energies of a row
+    never rise, and no point outside the box is ever evaluated.
     """
     lower, upper = lower.expand_as(start), upper.expand_as(start)
     x = start.clamp(lower, upper)
@@ -114,7 +118,7 @@ def minimise(
     converged = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     history = _History(memory)
     live = everyone
-    for _ in range(iterations):
+    for number in range(1, iterations + 1):
         here, slope = x[live], gradient[live]
         outward = (here - slope).clamp(lower[live], upper[live]) - here
         done = outward.abs().amax(1) <= tolerance
@@ -123,6 +127,8 @@ def minimise(
         if not len(live):
             break
         live = _iterate(energy, live, x, value, gradient, lower, upper, history, evaluations)
+        if judge is not None:
+            live = live[judge(number, x, value)[live]]
         if not len(live):
             break
     return Minimum(x, value, evaluations, converged)

@@ -114,15 +114,11 @@ def _importing_from(root: Path) -> Iterator[None]:
 
 def _module_file(name: str) -> Path | None:
     """The file of a dotted module, found without importing anything: packages run code when they are imported."""
-    places: list[str] | None = [str(Path.cwd()), *sys.path]
-    parts = name.split(".")
-    for i in range(len(parts)):
-        if not parts[i].isidentifier():
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(".".join(parts[: i + 1]), places)
+    places, origin, whole = [str(Path.cwd()), *sys.path], None, ""
+    for part in name.split("."):
+        whole = f"{whole}.{part}" if whole else part
+        spec = importlib.machinery.PathFinder.find_spec(whole, places) if part.isidentifier() else None
         if spec is None:
             return None
-        places = list(spec.submodule_search_locations or [])
-        if i == len(parts) - 1:
-            return Path(spec.origin) if spec.origin and spec.origin.endswith(".py") else None
-    return None
+        places, origin = list(spec.submodule_search_locations or []), spec.origin
+    return Path(origin) if origin and origin.endswith(".py") else None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, and_, delete, func, insert, or_, select, update
+from sqlalchemy import Connection, and_, func, insert, or_, select, update
 
 from dissect.errors import SpecError
 from dissect.store.ledger_tables import events, jobs, set_aside, shards
@@ -285,9 +285,3 @@ class Ledger:
 
 def _this(job: int, number: int) -> Any:
     return update(shards).where(shards.c.job_id == job, shards.c.number == number)
-
-
-def forget(store: Store, job: int) -> None:
-    """Remove a job that has ended, with its shards and events."""
-    with store.writing() as connection:
-        connection.execute(delete(jobs).where(jobs.c.id == job, jobs.c.state.not_in(OPEN)))
