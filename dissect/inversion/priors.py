@@ -97,7 +97,7 @@ class Natural:
     v: float
 
     def __post_init__(self) -> None:
-        self.apart()
+        self.apart()  # refuses what either refuses
 
     def apart(self) -> tuple[AlphaNorm, TotalVariation]:
         return AlphaNorm(self.alpha, self.b), TotalVariation(self.beta, self.v)

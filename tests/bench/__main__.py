@@ -56,6 +56,7 @@ def main() -> None:
     parser.add_argument("--model", action="append", choices=whole.CASES, help="only these networks; repeat for several")
     parser.add_argument("--dtype", action="append", choices=("float32", "bfloat16"), help="default: both")
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N images only")
+    parser.add_argument("--units", type=int, action="append", metavar="U", help="memory: only layers of so many units")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="ledger: the images so often, for a long run")
     parser.add_argument("--scratch", metavar="DIR", help="ledger: where its data and workspaces go")
     parser.add_argument("--repeats", type=int, default=3)

@@ -42,6 +42,8 @@ def run(data: Path, options: argparse.Namespace) -> Table:
         },
     )
     for units, side, most in CASES:
+        if options.units and units not in options.units:
+            continue
         limit = min(filter(None, (options.limit, most)), default=None)
         for budget in BUDGETS:
             with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
