@@ -64,6 +64,7 @@ DISSECT_CLONES void add_squares(const float* __restrict values, int64_t width, f
   }
 }
 
+// `Natural::steep` of a row, the same products in the same order, one power of all values after the other: vector code.
 DISSECT_CLONES void steepness(
     const Natural& rule, const float* __restrict squared, int64_t width, float* __restrict steep) {
   if (rule.whole < 0) {

@@ -1,6 +1,6 @@
 """The end of a descent: from where the steps led, L-BFGS lowers the whole energy on, without noise or transforms.
 
-Steps with noise stop well above the minimum of their valley, and the more so the deeper the layer.
+Steps with noise stop well above the minimum of their valley, most of all at deep layers.
 """
 
 from collections.abc import Callable
@@ -34,9 +34,7 @@ def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], N
     def energies(rows: Tensor) -> tuple[Tensor, Tensor]:
         leaf = rows.detach().requires_grad_(True)
         image = task.image.image(split(leaf))
-        total = task.objective(image, draws)
-        for weight, prior in task.priors:
-            total = total + weight * prior(image)
+        total = task.objective(image, draws) + task.weighed(image)
         (gradient,) = torch.autograd.grad(total.sum(), leaf)
         return total.detach(), gradient
 

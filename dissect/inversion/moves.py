@@ -47,10 +47,7 @@ def move(task: Task, phase: Phase, place: Place) -> Moved:
 
 
 def _in_parts(task: Task, phase: Phase, place: Place) -> Moved:
-    priors = torch.zeros_like(place.energy)
-    for weight, prior in task.priors:
-        if weight:
-            priors = priors + weight * prior(place.image)
+    priors = task.weighed(place.image)
     gradients = torch.autograd.grad((place.energy + priors).sum(), place.variables)
     variables = tuple(x.detach() for x in place.variables)
     moved, memory = task.optimiser.step(variables, gradients, place.memory, place.rate, place.since_reset)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, is_dataclass
 
 import numpy as np
+from torch import Tensor
 
 from dissect.inversion.constraints import Constraint
 from dissect.inversion.images import Image
@@ -52,6 +53,14 @@ class Task:
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    def weighed(self, image: Tensor) -> Tensor:
+        """Weighted energy of all priors of an image [B, C, h, w], [B]."""
+        total = image.new_zeros(len(image))
+        for weight, prior in self.priors:
+            if weight:
+                total = total + weight * prior(image)
+        return total
 
     def phase(self, step: int) -> tuple[Phase, int]:
         """The phase of a step, and the step's number within it."""
