@@ -14,15 +14,17 @@ inline void check_chunk(
   check_tensor(value, "node_value", "node", ScalarType::Float, {-1});
   const ScalarType wide = place.scalar_type();
   STD_TORCH_CHECK(
-      wide == ScalarType::Short || wide == ScalarType::Int,
-      "node_place (node) must be int16 (read as unsigned) or int32, got ", torch::headeronly::toString(wide));
+      wide == ScalarType::Byte || wide == ScalarType::Short || wide == ScalarType::Int,
+      "node_place (node) must be uint8, int16 (read as unsigned) or int32, got ", torch::headeronly::toString(wide));
   check_tensor(place, "node_place", "node", wide, {value.size(0)});
 }
 
-// Places are stored as 16-bit unsigned numbers where the map has at most 65,536 of them.
+// Places are stored as unsigned numbers of 8 or 16 bits where the map has at most 256 or 65,536 of them.
 template <typename Body>
 void with_place_type(const Tensor& place, const Body& body) {
-  if (place.scalar_type() == ScalarType::Short) {
+  if (place.scalar_type() == ScalarType::Byte) {
+    body(uint8_t{});
+  } else if (place.scalar_type() == ScalarType::Short) {
     body(uint16_t{});
   } else {
     body(int32_t{});
@@ -34,6 +36,9 @@ inline void check_output_chunk(
     const Tensor& used, int64_t places) {
   check_chunk(unit, image, start, place, value);
   check_tensor(used, "used", "pairs and nodes", ScalarType::Long, {2});
+  STD_TORCH_CHECK(
+      places <= 256 || place.scalar_type() != ScalarType::Byte,
+      "node_place must be int16 or int32 for maps of more than 256 places, here ", places);
   STD_TORCH_CHECK(
       places <= 65536 || place.scalar_type() == ScalarType::Int,
       "node_place must be int32 for maps of more than 65,536 places, here ", places);

@@ -18,7 +18,7 @@ import numpy as np
 
 from dissect.errors import SpaceError
 
-FORMAT = 2
+FORMAT = 3
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a file in an archive; at last the bytes of its name and extra field
 _BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 
 import broden
+from dissect.chunk import Layout
+from dissect.plan import Part
 from dissect.progress import duration, size
 from dissect.setting import Setting
 
-_NODE_BYTES, _NEIGHBOURS = 6, 9  # a kept node, and how many each value above a threshold brings along at most
+_NEIGHBOURS = 9  # nodes that a value above a threshold brings along at most, itself included
 _ROW_BYTES, _ROWS_A_UNIT, _ROWS_A_CONCEPT = 128, 20, 200  # of the score table, indexes included
 
 
@@ -42,8 +44,8 @@ def estimate(setting: Setting) -> Estimate:
         rows = part.units * _ROWS_A_UNIT + labels * _ROWS_A_CONCEPT
         kept += _ROW_BYTES * min(rows, part.units * labels)
     for group in setting.plan.passes:
-        nodes = sum(_NEIGHBOURS * part.keep * part.units for part in group)
-        temporary = max(temporary, _NODE_BYTES * nodes - setting.plan.candidate_bytes)
+        candidates = sum(_most_candidates(setting, part) for part in group)
+        temporary = max(temporary, candidates - setting.plan.candidate_bytes)
     passes = len(setting.plan.passes)
     if passes > 1:
         temporary += sum(8 * part.units * labels for part in parts)
@@ -52,6 +54,14 @@ def estimate(setting: Setting) -> Estimate:
         kept,
         max(0, min(temporary, setting.resources.disk)),
     )
+
+
+def _most_candidates(setting: Setting, part: Part) -> int:
+    """Bytes of all candidates of a part, if each value above the threshold stands alone."""
+    height, width = setting.node_size(part)
+    values = part.keep * part.units
+    layout = Layout.of(part.units, setting.method.batch_size, height * width)
+    return layout.size(values, min(_NEIGHBOURS, height * width) * values)
 
 
 def _seconds_of_a_batch(setting: Setting) -> float:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from dissect.candidates import Chunk
+from dissect.chunk import Chunk, unsigned
 from dissect.scan import LayerScan
 
 
@@ -53,8 +53,7 @@ class ExemplarMaps:
         counts = start[pair + 1] - start[pair]
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         nodes = np.repeat(start[pair], counts) + offsets
-        place = chunk.node_place.cpu().numpy()
-        place = place.view(np.uint16) if place.dtype == np.int16 else place
+        place = unsigned(chunk.node_place.cpu().numpy())
         flat = self.maps.reshape(-1, self._size[0] * self._size[1])
         flat[np.repeat(target, counts), place[nodes]] = chunk.node_value.cpu().numpy()[nodes]
 

@@ -59,6 +59,7 @@ def _save(setting: Setting, number: int, work: list[Work], batches: Sequence[int
     indices = []
     for i, item in enumerate(work):
         item.settle()
+        item.store.prune(item.bound)
         item.store.persist()
         indices.append(item.store.index())
         for kind, scan in item.scans():

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 import broden
-from dissect.candidates import Chunk
+from dissect.chunk import Chunk
 from dissect.labels import LabelBatch, unite
 from dissect.overlap import OverlapCounts
 from dissect.progress import Progress
@@ -59,7 +59,7 @@ class NullSample:
             slots.append(-1 if image is None else len(self._images))
             if image is not None:
                 self._images.append(self._prepared(image))
-        self._chunks.append(tuple(chunks))
+        self._chunks.append(tuple(chunk.clone() for chunk in chunks))
         self._slots.append(slots)
 
     def _prepared(self, image: "broden.ImageLabels") -> _Image:

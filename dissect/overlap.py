@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dissect import ops
-from dissect.candidates import Chunk
+from dissect.chunk import Chunk
 from dissect.labels import LabelBatch
 from dissect.upsample import AxisTable
 

@@ -67,11 +67,9 @@ def measure_shard(setting: Setting, shard: tuple[int, int], whole: bool) -> byte
                 arrays |= {f"{number}/{i}/{kind}/{name}": value for name, value in scan.cut(blocks).items()}
             arrays[f"{number}/{i}/peaks"] = item.peaks.cut([setting.span(batch) for batch in batches])
             for batch in batches:
-                chunk = item.store.get(batch)
-                if chunk is not None:
-                    data = item.store.gatherer.prune(chunk, item.bound).to_bytes()
+                data = item.store.take(batch, item.bound)
+                if data is not None:
                     arrays[f"{number}/{i}/chunk/{batch}"] = np.frombuffer(data, np.uint8)
-                item.store.release(batch)
     meta = {
         "shard": list(shard),
         "run": fingerprint(setting),

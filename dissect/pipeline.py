@@ -166,7 +166,7 @@ def _setting(
         shapes = forward.shapes(size)
         plan = make_plan(
             shapes, data.label_size, len(data), (len(data.labels), len(data.categories)),
-            conventions.get(method.convention), method.quantile, method.exemplars, resources.memory,
+            conventions.get(method.convention), method.quantile, method.exemplars, method.batch_size, resources.memory,
         )  # fmt: skip
         announce(plan.sentence())
         given = {layer: torch.from_numpy(values) for layer, values in (thresholds or {}).items()}

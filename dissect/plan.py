@@ -4,9 +4,10 @@ A layer whose tails do not fit into the memory budget is cut into ranges of unit
 another: slower, but exact and bounded.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dissect.chunk import Layout
 from dissect.conventions import Convention
 from dissect.errors import SpaceError
 from dissect.histogram import BINS
@@ -74,9 +75,10 @@ def make_plan(
     convention: Convention,
     quantile: float,
     exemplars: int,
+    batch: int,
     memory: int,
 ) -> Plan:
-    """shapes: {layer: (h, w, U)}; vocabulary: (largest label number + 1, categories).
+    """shapes: {layer: (h, w, U)}; vocabulary: (largest label number + 1, categories); batch: images of one.
 
     Raises SpaceError where a single unit does not fit into the budget.
     """
@@ -84,14 +86,17 @@ def make_plan(
     bins = BINS if 4 * BINS * sum(shape[2] for shape in shapes.values()) <= memory // HISTOGRAM_SHARE else 0
     counts = OverlapCounts.bytes_needed(1, *vocabulary)
     passes: list[list[Part]] = [[]]
-    used, tails, peak = 0, 0, 0
-    drawn: dict[str, int] = {}
+    used = 0
+    needs: dict[str, _Need] = {}
     for layer, (height, width, units) in shapes.items():
         places = convention.places((height, width), label_size)
         keep = tail_length(convention, quantile, images * places)
-        tail = LayerScan.bytes_needed(1, keep, exemplars, BLOCKS, places, bins)
-        drawn[layer] = 4 * exemplars * height * width  # maps of the exemplars, collected while counting
-        each = max(tail, counts + drawn[layer])
+        needs[layer] = need = _Need(
+            LayerScan.tail_bytes(keep, places),
+            LayerScan.other_bytes(exemplars, BLOCKS, bins) + 4 * exemplars * height * width,
+            Layout.of(units, batch, height * width).expected(keep, height * width),
+        )
+        each = max(need.tail, counts) + need.rest
         if each > room:
             raise SpaceError(
                 f"layer {layer!r} needs {size(each)} for one unit "
@@ -103,28 +108,51 @@ def make_plan(
             count = min(units - first, (room - used) // each)
             if count == 0:
                 passes.append([])
-                used = tails = 0
+                used = 0
                 continue
             passes[-1].append(Part(layer, first, first + count, height, width, places, keep))
             used += count * each
-            tails += count * tail
-            peak = max(peak, tails)
             first += count
-    widest = counts * max(sum(part.units for part in parts) for parts in passes)
-    drawings = max(sum(part.units * drawn[part.layer] for part in parts) for parts in passes)
-    blocks = _blocks((room - drawings) // widest) if len(passes) == 1 else 1
-    labels = memory // LABEL_SHARE
-    counting = blocks * widest + drawings
+    totals = [_total(parts, needs) for parts in passes]
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
-    peaks = bytes_of(images, total, every)
-    spare = memory - labels - peaks - max(peak, counting)
-    return Plan(tuple(tuple(parts) for parts in passes), peak, counting, spare, labels, blocks, bins, peaks, every)
+    peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
+    blocks = 1
+    if len(passes) == 1:
+        ((need, units),) = totals
+        # Candidates wait beside the counts: more groups of images are not worth a way over the disk.
+        beside = memory - labels - peaks - need.rest - need.candidates
+        blocks = _blocks((room - need.rest) // (counts * units), beside // (counts * units))
+    measuring = max(need.tail + need.rest for need, _ in totals)
+    counting = max(blocks * counts * units + need.rest for need, units in totals)
+    spare = memory - labels - peaks - max(measuring, counting)
+    return Plan(tuple(tuple(parts) for parts in passes), measuring, counting, spare, labels, blocks, bins, peaks, every)
 
 
-def _blocks(affordable: int) -> int:
-    """The largest divisor of BLOCKS that is affordable, 1 where that is too few to be worth it."""
+@dataclass(frozen=True)
+class _Need:
+    """Bytes: of tails, which end with the pass over the images; of all else that is kept by unit, counts apart; and of
+    candidates, as far as can be foretold."""
+
+    tail: int
+    rest: int
+    candidates: int
+
+
+def _total(parts: Sequence[Part], needs: Mapping[str, _Need]) -> tuple[_Need, int]:
+    """What the parts of a pass need together, and their units."""
+    each = [(part.units, needs[part.layer]) for part in parts]
+    return _Need(
+        sum(units * need.tail for units, need in each),
+        sum(units * need.rest for units, need in each),
+        sum(units * need.candidates for units, need in each),
+    ), sum(units for units, _ in each)
+
+
+def _blocks(affordable: int, wanted: int) -> int:
+    """The largest divisor of BLOCKS that is wanted, or FEWEST_BLOCKS, if that is affordable; else 1: fewer than these
+    are not worth it."""
     blocks = BLOCKS
-    while blocks > affordable:
+    while blocks > min(affordable, max(wanted, FEWEST_BLOCKS)):
         blocks //= 2
     return blocks if blocks >= FEWEST_BLOCKS else 1

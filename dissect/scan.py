@@ -62,9 +62,14 @@ class LayerScan:
         return keep + max(256, keep // 4, places)
 
     @classmethod
-    def bytes_needed(cls, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, bins: int = 0) -> int:
-        """Memory of a scan of that size, in bytes."""
-        return units * (4 * cls._capacity(keep, places) + 20 * exemplars + 16 * blocks + 4 * bins + 28)
+    def tail_bytes(cls, keep: int, places: int = 0) -> int:
+        """Memory of the tail of a unit, which `drop_tail` gives back."""
+        return 4 * cls._capacity(keep, places)
+
+    @staticmethod
+    def other_bytes(exemplars: int, blocks: int, bins: int = 0) -> int:
+        """Memory of everything else of a unit."""
+        return 20 * exemplars + 16 * blocks + 4 * bins + 28
 
     def update(self, maps: Tensor, valid: Tensor, first_image: int, block: int) -> Tensor:
         """maps [B, P, U] float32, valid [B] bool; returns the peak of each map [B, U]."""

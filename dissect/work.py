@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from dissect import conventions, reference
-from dissect.candidates import CandidateStore, Chunk, Gatherer
+from dissect.candidates import CandidateStore
+from dissect.chunk import Chunk, Layout
+from dissect.gatherer import Gatherer
 from dissect.peaks import Peaks
 from dissect.plan import Part
 from dissect.scan import BLOCKS, LayerScan
@@ -46,8 +48,10 @@ class Work:
             maps = levels = scan(keep, method.exemplars, places, bins)
         else:
             maps, levels = scan(1, method.exemplars, places, bins), scan(keep, 0, part.places, 0)
+        height, width = setting.node_size(part)
         store = CandidateStore(
-            Gatherer(*setting.node_size(part), resources.device),
+            Gatherer(height, width, resources.device),
+            Layout.of(part.units, method.batch_size, height * width),
             setting.plan.candidate_bytes // share,
             resources.disk // share,
             resources.folder / f"{number}-{index}",

@@ -19,6 +19,7 @@ SHAPES = [  # images, height, width, units
     (2, 9, 1, 2),
     (5, 2, 3, 129),
     (2, 16, 11, 1),
+    (1, 17, 16, 3),
 ]
 LABEL_SIZES = [(1, 1), (7, 7), (12, 10), (29, 31), (5, 3)]
 LABELS, CATEGORIES = 11, 4
@@ -89,24 +90,32 @@ class Chunk:
     tensors: tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
     @classmethod
-    def gather(cls, function, values: Tensor, size: tuple[int, int], peak: Tensor, bound: Tensor) -> "Chunk":  # type: ignore[no-untyped-def]
-        outputs, used = cls.room(values.shape[0] * values.shape[2], values.numel())
+    def gather(  # type: ignore[no-untyped-def]
+        cls,
+        function,
+        values: Tensor,
+        size: tuple[int, int],
+        peak: Tensor,
+        bound: Tensor,
+        place: torch.dtype = torch.int16,
+    ) -> "Chunk":
+        outputs, used = cls.room(values.shape[0] * values.shape[2], values.numel(), place)
         function(values, *size, peak, bound, *outputs, used)
         return cls.cut(outputs, used)
 
     def prune(self, function, size: tuple[int, int], bound: Tensor) -> "Chunk":  # type: ignore[no-untyped-def]
-        outputs, used = self.room(len(self.tensors[0]), len(self.tensors[4]))
+        outputs, used = self.room(len(self.tensors[0]), len(self.tensors[4]), self.tensors[3].dtype)
         function(*self.tensors, *size, bound, *outputs, used)
         return self.cut(outputs, used)
 
     @staticmethod
-    def room(pairs: int, nodes: int) -> tuple[tuple[Tensor, ...], Tensor]:
+    def room(pairs: int, nodes: int, place: torch.dtype = torch.int16) -> tuple[tuple[Tensor, ...], Tensor]:
         i32 = torch.int32
         outputs = (
             torch.zeros(pairs, dtype=i32),
             torch.zeros(pairs, dtype=i32),
             torch.zeros(pairs + 1, dtype=i32),
-            torch.zeros(nodes, dtype=torch.int16),
+            torch.zeros(nodes, dtype=place),
             torch.zeros(nodes),
         )
         return outputs, torch.zeros(2, dtype=torch.int64)

@@ -84,7 +84,12 @@ def test_scan_reference_equals_sorting_everything(shape: tuple[int, int, int, in
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("quantile", [0.0, 0.6, 0.95])
-def test_gather_and_prune_equal_reference(shape: tuple[int, int, int, int], kind: str, quantile: float) -> None:
+@pytest.mark.parametrize("place", [torch.uint8, torch.int16, torch.int32], ids=str)
+def test_gather_and_prune_equal_reference(
+    shape: tuple[int, int, int, int], kind: str, quantile: float, place: torch.dtype
+) -> None:
+    if place == torch.uint8 and shape[1] * shape[2] > 256:
+        pytest.skip("more places than a byte can name")
     values = cases.maps(shape, seed=5, kind=kind)
     size = shape[1:3]
     finite = torch.where(values.isfinite(), values, torch.tensor(-math.inf))
@@ -92,10 +97,10 @@ def test_gather_and_prune_equal_reference(shape: tuple[int, int, int, int], kind
     flat = finite.reshape(-1, shape[3])
     loose = flat.sort(0).values[int(quantile * (len(flat) - 1))] if len(flat) else torch.zeros(shape[3])
     tight = flat.sort(0).values[int(0.97 * (len(flat) - 1))] if len(flat) else torch.zeros(shape[3])
-    ours = Chunk.gather(ops.gather, values, size, peak, loose)
-    oracle = Chunk.gather(reference.gather, values, size, peak, loose)
+    ours = Chunk.gather(ops.gather, values, size, peak, loose, place)
+    oracle = Chunk.gather(reference.gather, values, size, peak, loose, place)
     assert all(same(a, b) for a, b in zip(ours.tensors, oracle.tensors))
-    direct = Chunk.gather(ops.gather, values, size, peak, tight)
+    direct = Chunk.gather(ops.gather, values, size, peak, tight, place)
     for function in (ops.prune, reference.prune):
         assert all(same(a, b) for a, b in zip(ours.prune(function, size, tight).tensors, direct.tensors))
 
@@ -137,6 +142,10 @@ def test_overlap_equals_reference(shape: tuple[int, int, int, int], label_size: 
         ours = cases.overlap(ops.overlap, chunk, size, axis, threshold, labels, rule)
         oracle = cases.overlap(reference.overlap, chunk, size, axis, threshold, labels, rule)
         assert all(torch.equal(a, b) for a, b in zip(ours, oracle))
+    for place in (torch.uint8, torch.int32)[size[0] * size[1] > 256 :]:
+        other = Chunk.gather(ops.gather, values, size, peak, threshold, place)
+        same_counts = cases.overlap(ops.overlap, other, size, axis, threshold, labels, rule)
+        assert all(torch.equal(a, b) for a, b in zip(same_counts, oracle))
 
 
 def test_overlap_reference_equals_a_loop_over_pixels() -> None:

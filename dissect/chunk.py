@@ -1,0 +1,128 @@
+"""Sparse maps of one batch, as tensors for the kernels and as bytes for keeping."""
+
+import struct
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+"""pair_unit, pair_image, pair_start, node_place, node_value: what gather and prune write, see Chunk."""
+
+_HEADER = struct.Struct("<6q")  # pairs, nodes, widths
+_UNSIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by bytes; read as unsigned
+_NUMPY = {1: np.uint8, 2: np.uint16}
+_ALIGNED = 8
+_NODES = 5  # a value above a threshold brings about four neighbours with it; measured: 4.6 to 5.7 nodes
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """pair_unit, pair_image [pairs] int32, pair_start [pairs + 1] int32, node_place [nodes] uint8, int16 (read as
+    unsigned) or int32, node_value [nodes] float32."""
+
+    pair_unit: Tensor
+    pair_image: Tensor
+    pair_start: Tensor
+    node_place: Tensor
+    node_value: Tensor
+
+    @property
+    def fields(self) -> Fields:
+        return self.pair_unit, self.pair_image, self.pair_start, self.node_place, self.node_value
+
+    def clone(self) -> "Chunk":
+        return Chunk(*(tensor.clone() for tensor in self.fields))
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How chunks lie in bytes: as few for each pair and node as the sizes at hand allow. Widths in bytes of a unit, of
+    an image of the batch, of the number of nodes of a pair, and of a place."""
+
+    unit: int
+    image: int
+    count: int
+    place: int
+
+    @classmethod
+    def of(cls, units: int, images: int, places: int) -> "Layout":
+        """For maps of so many units, images in a batch, and places."""
+        return cls(_width(units - 1), _width(images - 1), _width(places), _width(places - 1))
+
+    def expected(self, values: int, places: int) -> int:
+        """About how many bytes it takes to keep so many values above a threshold, for maps of so many places."""
+        nodes = min(_NODES, places)
+        pair = self.unit + self.image + self.count
+        return values * (nodes * (4 + self.place) + (pair if places == 1 else pair // 2))
+
+    def size(self, pairs: int, nodes: int) -> int:
+        """Bytes of a chunk."""
+        return self._spans(pairs, nodes)[-1].stop
+
+    def pack(self, chunk: Chunk, out: Tensor) -> None:
+        """Write a chunk into out [size] uint8."""
+        counts = chunk.pair_start[1:] - chunk.pair_start[:-1]
+        spans = self._spans(len(chunk.pair_unit), len(chunk.node_value))
+        sources = chunk.node_value, chunk.pair_unit, chunk.pair_image, counts, chunk.node_place
+        for span, source, dtype in zip(spans, sources, self._types):
+            out[span].view(dtype).copy_(source)  # of whole numbers the low bytes
+
+    def unpack(self, data: Tensor, pairs: int, nodes: int) -> Chunk:
+        """The chunk of `pack`; its nodes are views of data [size] uint8."""
+        spans = self._spans(pairs, nodes)
+        value, unit, image, count, place = (data[span].view(dtype) for span, dtype in zip(spans, self._types))
+        start = torch.zeros(pairs + 1, dtype=torch.int32, device=data.device)
+        torch.cumsum(_whole(count), 0, dtype=torch.int32, out=start[1:])
+        return Chunk(_whole(unit), _whole(image), start, place, value)
+
+    def to_bytes(self, data: Tensor, pairs: int, nodes: int) -> bytes:
+        """A packed chunk for a file: header, the bytes as they are, CRC-32."""
+        body = _HEADER.pack(pairs, nodes, self.unit, self.image, self.count, self.place) + data.cpu().numpy().tobytes()
+        return body + struct.pack("<I", zlib.crc32(body))
+
+    @staticmethod
+    def from_bytes(data: bytes) -> Chunk | None:
+        """The chunk of `to_bytes`, None where the bytes are damaged."""
+        if len(data) < _HEADER.size + 4 or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+            return None
+        pairs, nodes, *widths = _HEADER.unpack_from(data)
+        body = torch.empty(len(data) - _HEADER.size - 4, dtype=torch.uint8)
+        body.numpy()[:] = np.frombuffer(data, np.uint8, len(body), _HEADER.size)
+        return Layout(*widths).unpack(body, pairs, nodes)
+
+    @property
+    def _types(self) -> tuple[torch.dtype, ...]:
+        return (torch.float32, *(_UNSIGNED[width] for width in (self.unit, self.image, self.count, self.place)))
+
+    def _spans(self, pairs: int, nodes: int) -> list[slice]:
+        """Where values, units, images, counts and places lie."""
+        spans, first = [], 0
+        sizes = 4 * nodes, self.unit * pairs, self.image * pairs, self.count * pairs, self.place * nodes
+        for size in sizes:
+            spans.append(slice(first, first + size))
+            first = -(-(first + size) // _ALIGNED) * _ALIGNED
+        return spans
+
+
+def place_type(places: int) -> torch.dtype:
+    """Of node_place, for maps of so many places."""
+    return _UNSIGNED[_width(places - 1)]
+
+
+def unsigned(values: np.ndarray) -> np.ndarray:
+    """Whole numbers as the kernels read them."""
+    return values.view(_NUMPY[values.itemsize]) if values.itemsize in _NUMPY else values
+
+
+def _width(largest: int) -> int:
+    """Bytes of an unsigned number."""
+    return 1 if largest < 256 else 2 if largest < 65536 else 4
+
+
+def _whole(stored: Tensor) -> Tensor:
+    """As int32."""
+    whole = stored.to(torch.int32)
+    return whole.bitwise_and_(0xFFFF) if stored.dtype == torch.int16 else whole

@@ -1,0 +1,71 @@
+"""Candidate nodes of maps: those above a bound and their neighbours."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from dissect import ops
+from dissect.chunk import Chunk, Fields, place_type
+
+Call = Callable[[Fields, Tensor], None]
+
+
+class Gatherer:
+    """Makes chunks from maps of h x w. They lie in rooms of its own, which grow to what a batch
+    needs: one that was gathered is valid until the next but one is, one that was pruned until the next is."""
+
+    def __init__(self, height: int, width: int, device: str = "cpu") -> None:
+        self.height, self.width, self.device = height, width, device
+        self._place = place_type(height * width)
+        self._gathered = [self._make(1024, 16384), self._make(1024, 16384)]
+        self._pruned = [self._make(1024, 16384)]
+
+    def gather(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Chunk:
+        """maps [B, P, U], peak [B, U], bound [U]."""
+        return self.start(maps, peak, bound)()
+
+    def start(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Callable[[], Chunk]:
+        """Begin to gather; calling what comes back waits for the chunk. At most two may be under way: on a GPU the host
+        can thus launch the next batch before it asks for the sizes of this one."""
+        return self._start(
+            self._gathered, lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used)
+        )
+
+    def prune(self, chunk: Chunk, bound: Tensor) -> Chunk:
+        """The same nodes as if the chunk had been gathered under this higher bound."""
+        return self._start(
+            self._pruned, lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used)
+        )()
+
+    def _make(self, pairs: int, nodes: int) -> Fields:
+        def empty(count: int, dtype: torch.dtype) -> Tensor:
+            return torch.empty(count, dtype=dtype, device=self.device)
+
+        i32 = torch.int32
+        return (
+            empty(pairs, i32),
+            empty(pairs, i32),
+            empty(pairs + 1, i32),
+            empty(nodes, self._place),
+            empty(nodes, torch.float32),
+        )
+
+    def _start(self, rooms: list[Fields], call: Call) -> Callable[[], Chunk]:
+        used = torch.zeros(2, dtype=torch.int64, device=self.device)
+        room = rooms.pop(0)
+        call(room, used)
+        rooms.append(room)
+
+        def take() -> Chunk:
+            nonlocal room
+            pairs, nodes = used.tolist()
+            if pairs > len(room[0]) or nodes > len(room[4]):
+                small, room = room, self._make(max(pairs, len(room[0])) * 5 // 4, max(nodes, len(room[4])) * 5 // 4)
+                rooms[next(i for i, one in enumerate(rooms) if one is small)] = room
+                call(room, used)
+                pairs, nodes = used.tolist()
+            unit, image, start, place, value = room
+            return Chunk(unit[:pairs], image[:pairs], start[: pairs + 1], place[:nodes], value[:nodes])
+
+        return take
