@@ -40,6 +40,7 @@ class CandidateStore:
         self.memory_budget, self.disk_budget, self.folder = memory, disk, folder
         self.memory_bytes = self.disk_bytes = 0
         self.peak_disk_bytes = 0
+        self.spilled_bytes = 0  # of what left the memory for want of room; the rest of the disk is saved state
         self.disk_full = False
         self._arena = Arena(max(1, min(SEGMENT, memory // 8)), gatherer.device)
         self._memory: dict[int, _Kept] = {}  # in the order of the arena
@@ -96,6 +97,7 @@ class CandidateStore:
             left -= self.layout.size(self._memory[batch].pairs, self._memory[batch].nodes)
             leaving.append(batch)
         self.persist(leaving)
+        self.spilled_bytes += sum(self._disk[batch][2] for batch in leaving if batch in self._disk)
         self._dropped |= set(leaving) - self._disk.keys()
         for batch, chunk in self._moving():
             if batch not in leaving:

@@ -189,6 +189,7 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
             items = work(number)
             done = count(setting, items)
             setting.disk_bytes = max(setting.disk_bytes, sum(item.store.peak_disk_bytes for item in items))
+            setting.spilled_bytes = max(setting.spilled_bytes, sum(item.store.spilled_bytes for item in items))
             del items
             if passes > 1:
                 done = save_pass(setting, shelf, number, *done), done[1]
@@ -208,6 +209,7 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
         setting.timings,
         setting.forwarded_again,
         setting.disk_bytes,
+        setting.spilled_bytes,
         setting.forward.step,
         setting.plan.every,
     )

@@ -176,6 +176,7 @@ def _provenance(prepared: Prepared, result: pipeline.Result) -> dict[str, Any]:
         "forward_step": result.step,
         "forwarded_again": result.forwarded_again,
         "temporary_disk_bytes": result.disk_bytes,
+        "spilled_bytes": result.spilled_bytes,
         "versions": {
             "dissect": code_version(),
             "python": sys.version.split()[0],

@@ -112,8 +112,9 @@ class Timings:
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: results by layer, label totals, faults of excluded images, and what it took. every: the images
-    whose peaks were kept, every so-many-th."""
+    """A finished run: results by layer, label totals, faults of excluded images, and what it took: bytes that the
+    cache folder held at most, and of candidates that left the memory for want of room. every: the images whose peaks
+    were kept, every so-many-th."""
 
     layers: dict[str, LayerResult]
     totals: LabelTotals
@@ -122,6 +123,7 @@ class Result:
     timings: Timings
     forwarded_again: int
     disk_bytes: int
+    spilled_bytes: int
     step: int | None
     every: int
     notes: list[str] = field(default_factory=list)

@@ -37,6 +37,7 @@ class Setting:
     timings: Timings = field(default_factory=Timings)
     forwarded_again: int = 0
     disk_bytes: int = 0
+    spilled_bytes: int = 0
 
     def __post_init__(self) -> None:
         self.convention = conventions.get(self.method.convention)

@@ -12,7 +12,7 @@ from dissect.store import RunRecord
 from reports import pages
 
 _CLOCKS = re.compile(
-    r"(^|_)(disk_bytes|forwarded_again|threads|time|times|timings|date|created|finished|started|seconds|s|rss|host|hostname|pid|cwd|user)$"
+    r"(^|_)(disk_bytes|spilled_bytes|forwarded_again|threads|time|times|timings|date|created|finished|started|seconds|s|rss|host|hostname|pid|cwd|user)$"
 )
 _FOLDERS = re.compile(r"""(?<![^\s=:,;'"(\[])(?:~|[A-Za-z]:|\\)?[\\/](?:[^\s\\/'",:]+[\\/])*(?=[^\s\\/])""")
 
