@@ -97,10 +97,11 @@ class CandidateStore:
             left -= self.layout.size(self._memory[batch].pairs, self._memory[batch].nodes)
             leaving.append(batch)
         self.persist(leaving)
-        self.spilled_bytes += sum(self._disk[batch][2] for batch in leaving if batch in self._disk)
-        self._dropped |= set(leaving) - self._disk.keys()
+        gone = set(leaving)
+        self.spilled_bytes += sum(self._disk[batch][2] for batch in gone & self._disk.keys())
+        self._dropped |= gone - self._disk.keys()
         for batch, chunk in self._moving():
-            if batch not in leaving:
+            if batch not in gone:
                 self._keep(batch, chunk.clone())  # it may come to lie over itself
 
     def persist(self, batches: list[int] | None = None) -> None:

@@ -34,6 +34,11 @@ def seeds(seed: int, count: int, first: int = 0) -> np.ndarray:
     return _fold(seed & (2**63 - 1), np.arange(first, first + count))
 
 
+def others(sample_seeds: np.ndarray, number: int) -> np.ndarray:
+    """Seeds of other samples, one for each and for every number."""
+    return _fold(sample_seeds, number, 1)
+
+
 class Draws:
     """The draws of one step for a batch of samples; every call is the next draw, one number a sample."""
 

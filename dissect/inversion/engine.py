@@ -22,17 +22,20 @@ from dissect.errors import DissectError, SpecError
 from dissect.inversion.draws import Draws
 from dissect.inversion.finish import finish
 from dissect.inversion.images import Variables
+from dissect.inversion.mend import mended
 from dissect.inversion.moves import Place, move
 from dissect.inversion.optimisers import per_sample
+from dissect.inversion.pixels import in_ball
 from dissect.inversion.task import Task, described
 
 STRIKES = 3  # a sample that is not finite is stepped back, at half the rate, so often, then stopped
 FLAT = 3  # so many first steps without any gradient: none will come
+IDLE = 8  # rounds of mending without a gain: no more will be had
 
 
 @dataclass(frozen=True)
 class Glance:
-    """What a watcher is shown: steps (and rounds of the finish) done and in all, how to render the images now, and the
+    """What a watcher is shown: steps (and rounds after them) done and in all, how to render the images now, and the
     last step's energies."""
 
     done: int
@@ -66,11 +69,14 @@ class _State:
     factor: Tensor
     strikes: Tensor
     flat: Tensor
+    idle: Tensor  # rounds of the mend, up to the last, that gained nothing
     # [steps, B], written in place: small tensors kept between the large ones of every step tear the heap to pieces.
     energy: Tensor
     total: Tensor
     step: int = 0
     since_reset: int = 0
+    finished: bool = False
+    rounds: int = 0  # of the mend
 
 
 def fingerprint(spec: object) -> str:
@@ -78,14 +84,15 @@ def fingerprint(spec: object) -> str:
     return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _start(task: Task) -> _State:
-    variables = task.image.start(task.seeds)
+def _start(task: Task, variables: Variables | None = None) -> _State:
+    variables = task.image.start(task.seeds) if variables is None else variables
     count, device = len(task.seeds), variables[0].device
     return _State(
         variables,
         tuple(torch.zeros_like(x) for _ in range(task.optimiser.slots) for x in variables),
         variables,
         torch.ones(count, device=device),
+        torch.zeros(count, dtype=torch.int64, device=device),
         torch.zeros(count, dtype=torch.int64, device=device),
         torch.zeros(count, dtype=torch.int64, device=device),
         torch.zeros(task.steps, count, dtype=variables[0].dtype, device=device),
@@ -97,9 +104,12 @@ def _save(path: Path, state: _State, identity: str) -> None:
     arrays = {f"variable{i}": x for i, x in enumerate(state.variables)}
     arrays |= {f"memory{i}": x for i, x in enumerate(state.memory)}
     arrays |= {f"previous{i}": x for i, x in enumerate(state.previous)}
-    arrays |= {"factor": state.factor, "strikes": state.strikes, "flat": state.flat}
+    arrays |= {"factor": state.factor, "strikes": state.strikes, "flat": state.flat, "idle": state.idle}
     arrays |= {"energy": state.energy[: state.step], "total": state.total[: state.step]}
-    meta: dict[str, object] = {"identity": identity, "step": state.step, "since_reset": state.since_reset}
+    meta: dict[str, object] = {
+        "identity": identity, "step": state.step, "since_reset": state.since_reset, "finished": state.finished,
+        "rounds": state.rounds,
+    }  # fmt: skip
     checkpoint.save(path, checkpoint.State(meta, {name: x.cpu().numpy() for name, x in arrays.items()}))
 
 
@@ -126,10 +136,13 @@ def _load(path: Path, fresh: _State, identity: str) -> _State:
         one("factor"),
         one("strikes"),
         one("flat"),
+        one("idle"),
         fresh.energy,
         fresh.total,
         step,
         int(saved.meta["since_reset"]),
+        bool(saved.meta["finished"]),
+        int(saved.meta["rounds"]),
     )
 
 
@@ -205,7 +218,16 @@ def batches(count: int, size: int, state_file: Path | None) -> list[tuple[slice,
 
 @torch.no_grad()
 def _render(task: Task, variables: Variables) -> Tensor:
-    return task.image.image(variables)
+    z = task.image.image(variables)
+    return z if task.image.radius is None else in_ball(z, task.image.radius)
+
+
+def _descend(task: Task, variables: Variables | None) -> Variables:
+    """Where the steps of a task lead from a start."""
+    state = _start(task, variables)
+    while state.step < task.steps:
+        _step(task, state)
+    return state.variables
 
 
 def _reasons(state: _State) -> list[str | None]:
@@ -218,6 +240,24 @@ def _reasons(state: _State) -> list[str | None]:
         else:
             reasons.append(None)
     return reasons
+
+
+def _end(task: Task, state: _State, look: Callable[[int, Variables], None], keep: Callable[[], None]) -> None:
+    """What follows the steps."""
+    if task.finish and not state.finished:
+        state.variables, state.finished = finish(task, state.variables, look), True
+        keep()
+    while task.mend is not None and state.rounds < task.mend.rounds:
+        going = state.idle < IDLE
+        if not bool(going.any()):
+            look(task.rounds, state.variables)
+            return
+        better, gained = mended(task, state.rounds, state.variables, _descend)
+        state.variables = _choose(going, better, state.variables)
+        state.idle = torch.where(going, torch.where(gained, 0, state.idle + 1), state.idle)
+        state.rounds += 1
+        keep()
+        look(task.finish + state.rounds, state.variables)
 
 
 def run(
@@ -237,7 +277,7 @@ def run(
     state = _start(task)
     if state_file is not None:
         state = _load(state_file, state, known)
-    resumed_at, whole = state.step, task.steps + task.finish
+    resumed_at, whole = state.step, task.steps + task.rounds
     while state.step < task.steps:
         _step(task, state)
         if state_file is not None and (state.step % save_every == 0 or state.step == task.steps):
@@ -248,14 +288,16 @@ def run(
             raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
         if watch is not None:
             watch(Glance(state.step, whole, partial(_render, task, state.variables), state.total[state.step - 1]))
-    if task.finish:
-        last = state.total[-1]
 
-        def look(rounds: int, variables: Variables) -> None:
-            if watch is not None:
-                watch(Glance(task.steps + rounds, whole, partial(_render, task, variables), last))
+    def look(rounds: int, variables: Variables) -> None:
+        if watch is not None:
+            watch(Glance(task.steps + rounds, whole, partial(_render, task, variables), state.total[-1]))
 
-        state.variables = finish(task, state.variables, look)
+    def keep() -> None:
+        if state_file is not None:
+            _save(state_file, state, known)
+
+    _end(task, state, look, keep)
     return Outcome(
         _render(task, state.variables), state.energy.cpu().numpy(), state.total.cpu().numpy(), _reasons(state),
         time.monotonic() - began, described(task), resumed_at,

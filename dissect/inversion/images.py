@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dissect.inversion import draws
-from dissect.inversion.pixels import InputRange, in_ball
+from dissect.inversion.pixels import InputRange
 
 Variables = tuple[Tensor, ...]
 
@@ -22,6 +22,10 @@ class Image(Protocol):
 
     free: bool  # whether the variable is the image itself, so that constraints on pixels can act on it
 
+    @property
+    def radius(self) -> float | None:
+        """Largest length of a pixel of what is shown; None where the image keeps its own bounds."""
+
     def start(self, seeds: np.ndarray) -> Variables: ...
     def image(self, variables: Variables) -> Tensor: ...
 
@@ -32,6 +36,7 @@ class Pixels:
 
     first: Tensor
     free = True
+    radius = None
 
     def start(self, seeds: np.ndarray) -> Variables:
         return (self.first.clone(),)
@@ -65,6 +70,7 @@ class Fourier:
     decay: float = 1.0
     device: torch.device | str = "cpu"
     free = False
+    radius = None
 
     def start(self, seeds: np.ndarray) -> Variables:
         shape = (self.pixels.planes, self.height, self.width // 2 + 1, 2)
@@ -84,7 +90,8 @@ class Fourier:
 @dataclass(frozen=True)
 class Spectrum:
     """A spectrum divided by frequency, on the scale of byte units and without a squash: variables of size 1 stand for a
-    picture whose pixels have length `b` on average. `faint`: size at the start. No pixel is ever longer than 2 b."""
+    picture whose pixels have length `b` on average. `faint`: size at the start. No pixel that is shown is longer than
+    2 b; while it is sought it may be, for one that were cut off would have no slope to come back by."""
 
     planes: int
     height: int
@@ -99,18 +106,27 @@ class Spectrum:
         shape = (self.planes, self.height, self.width // 2 + 1, 2)
         return ((draws.normal(seeds, shape, self.dtype) * self.faint).to(self.device),)
 
+    @property
+    def radius(self) -> float:
+        return 2 * self.b
+
     def image(self, variables: Variables) -> Tensor:
         (spectrum,) = variables
+        return torch.fft.irfft2(torch.view_as_complex(spectrum) * self._scale(spectrum), s=(self.height, self.width))
+
+    def variables(self, image: Tensor) -> Variables:
+        """The inverse of `image`."""
+        spectrum = torch.fft.rfft2(image)
+        return (torch.view_as_real(spectrum / self._scale(image)).contiguous(),)
+
+    def _scale(self, like: Tensor) -> Tensor:
+        """What a variable of size 1 is of each frequency, [h, w // 2 + 1]."""
         slope = 1 / np.maximum(_frequencies(self.height, self.width), 1 / max(self.height, self.width))
         # Of the first and, for even widths, the last column only the real part of what it adds up to is kept.
         share = np.full(self.width // 2 + 1, 4.0)
         share[[0, -1][: 2 - self.width % 2]] = 1
         power = (slope**2 * share).sum() / (self.height * self.width) ** 2
-        scale = slope * self.b / math.sqrt(self.planes * power)
-        z = torch.fft.irfft2(
-            torch.view_as_complex(spectrum) * torch.from_numpy(scale).to(spectrum), s=(self.height, self.width)
-        )
-        return in_ball(z, 2 * self.b)
+        return torch.from_numpy(slope * self.b / math.sqrt(self.planes * power)).to(like)
 
 
 @dataclass(frozen=True)
@@ -128,6 +144,7 @@ class Pattern:
     units: int = 20
     device: torch.device | str = "cpu"
     free = False
+    radius = None
 
     def start(self, seeds: np.ndarray) -> Variables:
         weights = []

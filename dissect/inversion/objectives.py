@@ -67,7 +67,11 @@ class CodeError:
         return _rows(self._part(self.target)).square().sum(1)
 
     def __call__(self, code: Tensor) -> Tensor:
-        return self.weight * _rows(self._part(code - self.target)).square().sum(1) / self._norm()
+        return self.weight * _rows(self.difference(code)).square().sum(1) / self._norm()
+
+    def difference(self, code: Tensor) -> Tensor:
+        """phi - phi_0 [B, ...], 0 outside the part."""
+        return self._part(code - self.target)
 
 
 @dataclass(frozen=True)

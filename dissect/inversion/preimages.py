@@ -19,7 +19,7 @@ from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, Caricature, CodeError
 from dissect.inversion.optimisers import Adam, Forgetful, Momentum
 from dissect.inversion.priors import AlphaNorm, AlphaSum, Natural, Prior, TotalVariation, VariationSum
-from dissect.inversion.task import Phase, Task
+from dissect.inversion.task import Mend, Phase, Task
 from dissect.inversion.transforms import Centre, Window
 
 SETTINGS = ("ijcv16", "cvpr15", "spectrum")
@@ -38,13 +38,17 @@ SIGMA_227 = 27098.1
 LAMBDA_ALPHA = 8e-10
 
 # Ours: the descent over the spectrum. Steps while the objective gains weight and after; first and last rate; faintness
-# of the start; noise of a step, in rates; rounds of L-BFGS at the end.
+# of the start; noise of a step, in rates; rounds of L-BFGS at the end, at most; further descents and hops where a place
+# of the code sees few pixels, steps and rates of a hop.
 SPECTRUM_STEPS = 2100, 900
 SPECTRUM_RATES = 0.4, 0.004
 FAINT = 0.01
 NOISE = 0.5
-FINISH = 20
-
+FINISH = 50
+AGAIN, HOPS = 5, 20
+HOP_STEPS = 300
+HOP_RATES = 0.2, 0.004
+FEW = 5  # pixels from place to place
 
 Priors = tuple[tuple[float, Prior], ...]
 
@@ -188,7 +192,10 @@ def _spectrum(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray
         Phase(rising, first, between, ratios=True, rise=rise, noise=NOISE),
         Phase(steady, between, last, ratios=True, noise=NOISE),
     )
-    return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors, recipe.steps(FINISH))
+    stride = network.stride(objective.layer)
+    hop = Phase(recipe.steps(HOP_STEPS), HOP_RATES[0], HOP_RATES[1], ratios=True, noise=NOISE)
+    mend = Mend(recipe.steps(AGAIN), recipe.steps(HOPS), hop, stride / 2) if stride <= FEW else None
+    return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors, recipe.steps(FINISH), mend)
 
 
 def _cvpr15(network: Network, layer: str, recipe: Recipe, score: CodeError, seeds: np.ndarray) -> Task:

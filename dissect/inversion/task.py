@@ -38,9 +38,24 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Mend:
+    """Rounds that put right what is wrong in places (see `mend`): so many descents from new starts, then so many hops.
+    seam: pixels over which pictures are blended."""
+
+    again: int
+    hops: int
+    hop: Phase
+    seam: float
+
+    @property
+    def rounds(self) -> int:
+        return self.again + self.hops
+
+
+@dataclass(frozen=True)
 class Task:
     """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior); finish: rounds of
-    L-BFGS at the end (see `finish`)."""
+    L-BFGS at the end (see `finish`), and what follows them."""
 
     objective: Objective
     image: Image
@@ -49,10 +64,16 @@ class Task:
     seeds: np.ndarray
     priors: tuple[tuple[float, Prior], ...] = ()
     finish: int = 0
+    mend: Mend | None = None
 
     @property
     def steps(self) -> int:
         return sum(phase.steps for phase in self.phases)
+
+    @property
+    def rounds(self) -> int:
+        """Rounds after the steps."""
+        return self.finish + (self.mend.rounds if self.mend else 0)
 
     def weighed(self, image: Tensor) -> Tensor:
         """Weighted energy of all priors of an image [B, C, h, w], [B]."""
@@ -77,22 +98,28 @@ def described(task: Task) -> dict[str, object]:
         "objective": _named(task.objective),
         "image": _named(task.image),
         "priors": [{"weight": float(weight), **_named(prior)} for weight, prior in task.priors],
-        "phases": [
-            {
-                "steps": phase.steps,
-                "rate": phase.rate,
-                "end": phase.end,
-                "ratios": phase.ratios,
-                "rise": phase.rise,
-                "noise": phase.noise,
-                "transforms": [_named(part) for part in phase.transforms],
-                "constraints": [_named(part) for part in phase.constraints],
-            }
-            for phase in task.phases
-        ],
+        "phases": [_phase(phase) for phase in task.phases],
         "optimiser": _named(task.optimiser),
         "finish": task.finish,
+        "mend": _mend(task.mend) if task.mend else None,
     }
+
+
+def _phase(phase: Phase) -> dict[str, object]:
+    return {
+        "steps": phase.steps,
+        "rate": phase.rate,
+        "end": phase.end,
+        "ratios": phase.ratios,
+        "rise": phase.rise,
+        "noise": phase.noise,
+        "transforms": [_named(part) for part in phase.transforms],
+        "constraints": [_named(part) for part in phase.constraints],
+    }
+
+
+def _mend(mend: Mend) -> dict[str, object]:
+    return {"again": mend.again, "hops": mend.hops, "hop": _phase(mend.hop), "seam": mend.seam}
 
 
 def _named(part: object) -> dict[str, object]:

@@ -101,7 +101,7 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
     """Image error against depth, feature error, its ratio to C = 1, restart spread; the sheet and the curves."""
     net = network(options.data, options.net, options.side)
     z = photos(options.data, net, options.images)
-    layers = [name for name in blocks(net) if name not in {"bn1", "output"}]
+    layers = options.layer or [name for name in blocks(net) if name not in {"bn1", "output"}]
     told: dict[float, list[dict[str, Any]]] = {}
     rows = [[image] for image in net.pixels.to_uint8(z)]
     for weight in (100.0, 1.0):
@@ -319,6 +319,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("bench"), help="folder of pictures (default bench)")
     parser.add_argument("--net", default="squeezenet", help="squeezenet, mobilenet, resnet20 …")
     parser.add_argument("--side", type=int, default=224)
+    parser.add_argument("--layer", action="append", help="of the depth sheet, in its order (default: all)")
     parser.add_argument("--images", type=int, default=4)
     parser.add_argument("--restarts", type=int, default=1)
     parser.add_argument("--typical", default="measured")

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,9 @@ from torch import nn
 
 from dissect.errors import SpecError
 from dissect.inversion import depth, draws, invert, preimages
-from dissect.inversion.engine import run
+from dissect.inversion.draws import Draws
+from dissect.inversion.engine import Glance, run
+from dissect.inversion.finish import ENOUGH
 from dissect.inversion.images import Pixels
 from dissect.inversion.invert import Recipe
 from dissect.inversion.lbfgs import minimise
@@ -65,7 +68,7 @@ def test_an_orthogonal_first_layer_is_inverted_by_l_bfgs_too() -> None:
 def test_a_shallow_layer_is_recovered_better_than_a_deep_one(setting: str) -> None:
     network = small((24, 24))
     photos = grey_photos(3, network)
-    recipe = Recipe(setting, typical="measured", restarts=2)
+    recipe = Recipe(setting, typical="measured", restarts=2, shorter=6.0 if setting == "spectrum" else 1.0)
     shallow, deep = (invert.invert(network, photos, layer, recipe) for layer in ("one", "three"))
     assert shallow.image_error.mean() < 0.6 * deep.image_error.mean()
     assert shallow.spread.mean() < deep.spread.mean()
@@ -99,13 +102,83 @@ def test_over_the_spectrum_the_same_energy_falls_further() -> None:
     network = Network(Pooling(), RANGE, (32, 32), "pooling")
     photos = grey_photos(2, network)
     published, ours = (
-        invert.invert(network, photos, "pool", Recipe(setting, typical="measured", restarts=2))
-        for setting in ("ijcv16", "spectrum")
+        invert.invert(network, photos, "pool", Recipe(setting, typical="measured", restarts=2, shorter=shorter))
+        for setting, shorter in (("ijcv16", 1.0), ("spectrum", 6.0))
     )
     assert ours.energy[-1].mean() < 0.8 * published.energy[-1].mean()
     assert ours.feature_error.mean() < 0.8 * published.feature_error.mean()
     b, _ = preimages.typical(photos, Recipe(typical="measured"))
     assert float(ours.images.double().square().sum(2).sqrt().max()) <= 2 * b
+
+
+def mending(rounds: tuple[int, int] = (2, 4)) -> tuple[Network, Task]:
+    """Two codes of a pooling layer; few steps, so that many places stay wrong."""
+    torch.manual_seed(1)
+    network = Network(Pooling(), RANGE, (32, 32), "pooling")
+    photos = grey_photos(2, network)
+    recipe = Recipe("spectrum", typical="measured", shorter=20)
+    scale = preimages.typical(photos, recipe)
+    task = preimages.plan(network, "pool", recipe, network.codes(photos, "pool"), draws.seeds(0, 2), scale)
+    assert task.mend is not None
+    return network, replace(task, mend=replace(task.mend, again=rounds[0], hops=rounds[1]))
+
+
+def energies(task: Task, z: torch.Tensor) -> torch.Tensor:
+    return task.objective(z, Draws(task.seeds, 0)) + task.weighed(z)
+
+
+def test_mending_lowers_every_sample_round_by_round() -> None:
+    _, task = mending()
+    looks: list[torch.Tensor] = []
+    dones: list[int] = []
+
+    def watch(glance: Glance) -> None:
+        if glance.done >= task.steps + task.finish:
+            looks.append(energies(task, glance.render()))
+            dones.append(glance.done)
+
+    mended = run(task, watch=watch)
+    assert dones == list(range(task.steps + task.finish, task.steps + task.rounds + 1))
+    assert all(bool((b <= a * (1 + 1e-5)).all()) for a, b in zip(looks, looks[1:]))
+    assert bool((looks[-1] < (1 - 10 * ENOUGH) * looks[0]).all())
+    torch.testing.assert_close(energies(task, mended.images), looks[-1])
+
+
+def test_a_run_killed_while_it_mends_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    _, task = mending()
+    whole = run(task)
+    state, after = tmp_path / "state.npz", task.steps + task.finish + 3
+
+    def stop(glance: Glance) -> None:
+        if glance.done == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(task, state, "x", watch=stop)
+    seen: list[int] = []
+    resumed = run(task, state, "x", watch=lambda glance: seen.append(glance.done))
+    assert seen == list(range(after + 1, task.steps + task.rounds + 1))
+    assert resumed.images.numpy().tobytes() == whole.images.numpy().tobytes()
+
+
+def test_a_sample_that_gains_nothing_is_left_alone_and_ends_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gain that no round can have: after so many idle ones nobody is mended any more."""
+    monkeypatch.setattr("dissect.inversion.mend.ENOUGH", 2.0)
+    monkeypatch.setattr("dissect.inversion.engine.IDLE", 2)
+    _, task = mending((1, 9))
+    seen: list[int] = []
+    run(task, watch=lambda glance: seen.append(glance.done))
+    assert seen[-3:] == [task.steps + task.finish + 1, task.steps + task.finish + 2, task.steps + task.rounds]
+
+
+def test_only_layers_that_see_few_pixels_at_a_place_are_mended() -> None:
+    network = small((16, 16))
+    photos = grey_photos(1, network)
+    for layer in network.layers:
+        recipe = Recipe("spectrum", typical="measured")
+        codes, scale = network.codes(photos, layer), preimages.typical(photos, recipe)
+        task = preimages.plan(network, layer, recipe, codes, draws.seeds(0, 1), scale)
+        assert (task.mend is not None) == (network.stride(layer) <= 5)
 
 
 def test_both_errors_are_what_their_papers_say() -> None:
