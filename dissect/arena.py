@@ -3,6 +3,7 @@
 Thousands of small tensors that come and shrink leave holes that the allocator keeps: what lay in 230 MB held 590.
 """
 
+import mmap
 from dataclasses import dataclass
 
 import torch
@@ -40,7 +41,7 @@ class Arena:
         while self._at < len(self._segments) and not self._fits(size):
             self._at, self._end = self._at + 1, 0
         if self._at == len(self._segments):
-            self._segments.append(torch.empty(max(size, self._size), dtype=torch.uint8, device=self._device))
+            self._segments.append(self._segment(max(size, self._size)))
             self._slots.append(0)
         slot = Slot(self._at, self._end, self._end + size)
         self._end = -(-slot.last // _ALIGNED) * _ALIGNED
@@ -69,6 +70,13 @@ class Arena:
         """Give back the segments behind what was placed last."""
         while self._slots and not self._slots[-1]:
             del self._segments[-1], self._slots[-1]
+
+    def _segment(self, size: int) -> Tensor:
+        """A piece that goes back to the system when it is forgotten, whatever its size; an allocator would keep some."""
+        if self._device != "cpu" or not size:
+            return torch.empty(size, dtype=torch.uint8, device=self._device)
+        pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        return torch.frombuffer(pages, dtype=torch.uint8)
 
     def _fits(self, size: int) -> bool:
         segment = self._segments[self._at]
