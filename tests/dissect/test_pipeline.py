@@ -447,7 +447,7 @@ def test_a_shard_that_was_killed_goes_on_from_its_saved_state(
     tiny: TinySet, tmp_path: Path, shards: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream, seen, starts = broden.stream, [], []
-    second_of_two = shards(2)[0].read_bytes()  # shards come last first
+    whole = shards(2)[1].read_bytes()  # shards come last first
 
     def interrupted(*args, **options):  # type: ignore[no-untyped-def]
         for batch in stream(*args, **options):
@@ -458,15 +458,15 @@ def test_a_shard_that_was_killed_goes_on_from_its_saved_state(
 
     monkeypatch.setattr(broden, "stream", interrupted)
     with pytest.raises(_Interrupted):
-        _sharded(measure, tiny, tmp_path, {"checkpoint_seconds": 0.0}, shard=(1, 2))
+        _sharded(measure, tiny, tmp_path, {"checkpoint_seconds": 0.0}, shard=(0, 2))
 
     def watched(*args, **options):  # type: ignore[no-untyped-def]
         starts.append(options["batches"][0])
         return stream(*args, **options)
 
     monkeypatch.setattr(broden, "stream", watched)
-    assert _sharded(measure, tiny, tmp_path, shard=(1, 2)) == second_of_two
-    assert starts == [5]  # batches 1 and 3 of the shard were done
+    assert _sharded(measure, tiny, tmp_path, shard=(0, 2)) == whole
+    assert starts == [4]  # batches 0 and 2 of the shard were done
 
 
 def test_the_model_is_left_as_it_was(tiny: TinySet, tmp_path: Path) -> None:
