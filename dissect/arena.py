@@ -72,7 +72,7 @@ class Arena:
             del self._segments[-1], self._slots[-1]
 
     def _segment(self, size: int) -> Tensor:
-        """A piece that goes back to the system when it is forgotten; an allocator would keep some of the smaller ones."""
+        """A piece that goes back to the system when it is forgotten; the allocator would keep some of the smaller."""
         if self._device != "cpu" or not size:
             return torch.empty(size, dtype=torch.uint8, device=self._device)
         pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
