@@ -17,6 +17,7 @@ from dissect.chunk import Chunk, Layout
 from dissect.gatherer import Gatherer
 
 PRUNE_AT = 64 << 20  # bytes under which it is not worth while
+FULL = 7, 8  # the share of its budget beyond which a store that was just pruned moves chunks out
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class CandidateStore:
         if self.memory_bytes > self._prune_at:
             self.prune(bound)
             self._prune_at = min(self.memory_budget, max(PRUNE_AT, 2 * self.memory_bytes))
-            if self.memory_bytes > self.memory_budget * 7 // 8:
+            if self.memory_bytes > self.memory_budget * FULL[0] // FULL[1]:
                 self._spill(self.memory_budget // 2)
 
     def prune(self, bound: Tensor) -> None:

@@ -7,6 +7,7 @@ another: slower, but exact and bounded.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from dissect.candidates import FULL
 from dissect.chunk import Layout
 from dissect.conventions import Convention
 from dissect.errors import SpaceError
@@ -20,6 +21,7 @@ from dissect.thresholds import tail_length
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
+RESERVE_SHARE = 16  # buffers of decoding and of the kernels, and what an allocator rounds up
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
 
@@ -116,16 +118,16 @@ def make_plan(
     totals = [_total(parts, needs) for parts in passes]
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
-    peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
+    peaks, labels, reserve = bytes_of(images, total, every), memory // LABEL_SHARE, memory // RESERVE_SHARE
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals
         # Candidates wait beside the counts: more groups of images are not worth a way over the disk.
-        beside = memory - labels - peaks - need.rest - need.candidates
+        beside = memory - labels - peaks - reserve - need.rest - need.candidates * FULL[1] // FULL[0]
         blocks = _blocks((room - need.rest) // (counts * units), beside // (counts * units))
     measuring = max(need.tail + need.rest for need, _ in totals)
     counting = max(blocks * counts * units + need.rest for need, units in totals)
-    spare = memory - labels - peaks - max(measuring, counting)
+    spare = memory - labels - peaks - reserve - max(measuring, counting)
     return Plan(tuple(tuple(parts) for parts in passes), measuring, counting, spare, labels, blocks, bins, peaks, every)
 
 
