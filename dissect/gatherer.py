@@ -19,6 +19,7 @@ class Gatherer:
         self.height, self.width, self.device = height, width, device
         self._place = place_type(height * width)
         self._gathered = [self._make(1024, 16384), self._make(1024, 16384)]
+        self._turn = 0
         self._pruned = [self._make(1024, 16384)]
 
     def gather(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Chunk:
@@ -28,14 +29,15 @@ class Gatherer:
     def start(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Callable[[], Chunk]:
         """Begin to gather; calling what comes back waits for the chunk. At most two may be under way: on a GPU the host
         can thus launch the next batch before it asks for the sizes of this one."""
+        turn, self._turn = self._turn, 1 - self._turn
         return self._start(
-            self._gathered, lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used)
+            self._gathered, turn, lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used)
         )
 
     def prune(self, chunk: Chunk, bound: Tensor) -> Chunk:
         """The same nodes as if the chunk had been gathered under this higher bound."""
         return self._start(
-            self._pruned, lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used)
+            self._pruned, 0, lambda room, used: ops.prune(*chunk.fields, self.height, self.width, bound, *room, used)
         )()
 
     def _make(self, pairs: int, nodes: int) -> Fields:
@@ -51,18 +53,15 @@ class Gatherer:
             empty(nodes, torch.float32),
         )
 
-    def _start(self, rooms: list[Fields], call: Call) -> Callable[[], Chunk]:
+    def _start(self, rooms: list[Fields], turn: int, call: Call) -> Callable[[], Chunk]:
         used = torch.zeros(2, dtype=torch.int64, device=self.device)
-        room = rooms.pop(0)
-        call(room, used)
-        rooms.append(room)
+        call(rooms[turn], used)
 
         def take() -> Chunk:
-            nonlocal room
+            room = rooms[turn]
             pairs, nodes = used.tolist()
             if pairs > len(room[0]) or nodes > len(room[4]):
-                small, room = room, self._make(max(pairs, len(room[0])) * 5 // 4, max(nodes, len(room[4])) * 5 // 4)
-                rooms[next(i for i, one in enumerate(rooms) if one is small)] = room
+                room = rooms[turn] = self._make(max(pairs, len(room[0])) * 5 // 4, max(nodes, len(room[4])) * 5 // 4)
                 call(room, used)
                 pairs, nodes = used.tolist()
             unit, image, start, place, value = room
