@@ -118,13 +118,14 @@ class CandidateStore:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(self.folder / name, "wb") as file:
                 for batch in todo:
-                    data = self._bytes(self._memory[batch])
-                    if self.disk_bytes + offset + len(data) > self.disk_budget:
+                    pieces = self._framed(self._memory[batch])
+                    length = sum(map(len, pieces))
+                    if self.disk_bytes + offset + length > self.disk_budget:
                         self.disk_full = True
                         break
-                    file.write(data)
-                    written[batch] = (name, offset, len(data))
-                    offset += len(data)
+                    file.writelines(pieces)
+                    written[batch] = (name, offset, length)
+                    offset += length
                 file.flush()
         except OSError:
             self.disk_full = True
@@ -141,16 +142,17 @@ class CandidateStore:
             return self._chunk(self._memory[batch])
         if batch in self._disk:
             name, offset, length = self._disk[batch]
+            stored = torch.empty(length, dtype=torch.uint8)
             try:
-                with open(self.folder / name, "rb") as file:
+                with open(self.folder / name, "rb", buffering=0) as file:
                     file.seek(offset)
-                    return Layout.from_bytes(file.read(length))
+                    return Layout.unframed(stored[: file.readinto(stored.numpy().data)], self.gatherer.device)
             except OSError:
                 return None
         return None
 
-    def _bytes(self, kept: _Kept) -> bytes:
-        return self.layout.to_bytes(self._arena.view(kept.slot), kept.pairs, kept.nodes)
+    def _framed(self, kept: _Kept) -> tuple[bytes, memoryview, bytes]:
+        return self.layout.framed(self._arena.view(kept.slot), kept.pairs, kept.nodes)
 
     def take(self, batch: int, bound: Tensor) -> bytes | None:
         """What `get` gives, under a higher bound, as the bytes of a file; it is then no longer held in memory."""
@@ -162,7 +164,7 @@ class CandidateStore:
         data = torch.zeros(self.layout.size(pairs, nodes), dtype=torch.uint8, device=self.gatherer.device)
         self.layout.pack(chunk, data)
         self.release(batch)
-        return self.layout.to_bytes(data, pairs, nodes)
+        return b"".join(self.layout.framed(data, pairs, nodes))
 
     def adopt(self, batch: int, path: Path, offset: int, length: int) -> None:
         """A chunk that lies in a file of somebody else's, which is neither counted nor written nor removed here."""

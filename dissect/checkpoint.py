@@ -3,22 +3,22 @@
 The bytes depend on the state alone, so equal states are equal files.
 """
 
-import io
 import json
 import os
 import struct
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Protocol
 
 import numpy as np
 
 from dissect.errors import SpaceError
 
 FORMAT = 3
+_META = "__meta__"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a file in an archive; at last the bytes of its name and extra field
 _BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
 
@@ -31,11 +31,25 @@ class State:
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
-def encode(state: State) -> bytes:
-    """The file's bytes."""
-    buffer = io.BytesIO()
-    _write(buffer, state)
-    return buffer.getvalue()
+class Sink(Protocol):
+    """What bytes go into."""
+
+    def write(self, data: bytes, /) -> int: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+
+
+@contextmanager
+def writing(file: Sink, meta: Mapping[str, Any]) -> Iterator[Callable[[str, np.ndarray], None]]:
+    """Puts named arrays into a file one by one, and at last `meta`, as it is then."""
+    with zipfile.ZipFile(file, "w") as archive:
+
+        def put(name: str, array: np.ndarray) -> None:
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+
+        yield put
+        put(_META, np.frombuffer(json.dumps({"format": FORMAT, **meta}).encode(), np.uint8))
 
 
 def save(path: Path, state: State) -> None:
@@ -44,7 +58,9 @@ def save(path: Path, state: State) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, "wb") as file:
-            _write(file, state)
+            with writing(file, state.meta) as put:
+                for name, array in state.arrays.items():
+                    put(name, array)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -67,7 +83,7 @@ def opened(path: Path) -> Iterator[State]:
     """A state whose arrays are read, and checked, when they are asked for. Raises ValueError for another format, and
     OSError, KeyError, EOFError or zipfile.BadZipFile for damaged files."""
     with np.load(path, allow_pickle=False) as archive:
-        meta = json.loads(archive["__meta__"].tobytes())
+        meta = json.loads(archive[_META].tobytes())
         if meta.get("format") != FORMAT:
             raise ValueError(f"format {meta.get('format')}, expected {FORMAT}")
         yield State(meta, _Named(archive))
@@ -96,12 +112,7 @@ class _Named(Mapping[str, np.ndarray]):
         return found
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._archive.files if name != "__meta__")
+        return (name for name in self._archive.files if name != _META)
 
     def __len__(self) -> int:
         return len(self._archive.files) - 1
-
-
-def _write(file: BinaryIO, state: State) -> None:
-    meta = np.frombuffer(json.dumps({"format": FORMAT} | state.meta).encode(), np.uint8)
-    np.savez(file, __meta__=meta, **state.arrays)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """pair_unit, pair_image, pair_start, node_place, node_value: what gather and prune write, see Chunk."""
 
-_HEADER = struct.Struct("<6q")  # pairs, nodes, widths
+_HEADER, _CHECK = struct.Struct("<6q"), struct.Struct("<I")  # pairs, nodes, widths; CRC-32 of that and all else
 _UNSIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by bytes; read as unsigned
 _NUMPY = {1: np.uint8, 2: np.uint16}
 _ALIGNED = 8
@@ -78,20 +78,23 @@ class Layout:
         torch.cumsum(_whole(count), 0, dtype=torch.int32, out=start[1:])
         return Chunk(_whole(unit), _whole(image), start, place, value)
 
-    def to_bytes(self, data: Tensor, pairs: int, nodes: int) -> bytes:
-        """A packed chunk for a file: header, the bytes as they are, CRC-32."""
-        body = _HEADER.pack(pairs, nodes, self.unit, self.image, self.count, self.place) + data.cpu().numpy().tobytes()
-        return body + struct.pack("<I", zlib.crc32(body))
+    def framed(self, data: Tensor, pairs: int, nodes: int) -> tuple[bytes, memoryview, bytes]:
+        """A packed chunk for a file, in three pieces: header, the bytes as they are, CRC-32."""
+        header = _HEADER.pack(pairs, nodes, self.unit, self.image, self.count, self.place)
+        body = data.cpu().numpy().data
+        return header, body, _CHECK.pack(zlib.crc32(body, zlib.crc32(header)))
 
     @staticmethod
-    def from_bytes(data: bytes) -> Chunk | None:
-        """The chunk of `to_bytes`, None where the bytes are damaged."""
-        if len(data) < _HEADER.size + 4 or zlib.crc32(data[:-4]) != struct.unpack("<I", data[-4:])[0]:
+    def unframed(stored: Tensor, device: str = "cpu") -> Chunk | None:
+        """The chunk of `framed`, its pieces together as stored [n] uint8; None where they are damaged. On a CPU its
+        nodes are views."""
+        if len(stored) < _HEADER.size + _CHECK.size:
             return None
-        pairs, nodes, *widths = _HEADER.unpack_from(data)
-        body = torch.empty(len(data) - _HEADER.size - 4, dtype=torch.uint8)
-        body.numpy()[:] = np.frombuffer(data, np.uint8, len(body), _HEADER.size)
-        return Layout(*widths).unpack(body, pairs, nodes)
+        read = stored.numpy().data
+        if _CHECK.pack(zlib.crc32(read[: -_CHECK.size])) != read[-_CHECK.size :].tobytes():
+            return None
+        pairs, nodes, *widths = _HEADER.unpack_from(read)
+        return Layout(*widths).unpack(stored[_HEADER.size : -_CHECK.size].to(device), pairs, nodes)
 
     @property
     def _types(self) -> tuple[torch.dtype, ...]:

@@ -51,6 +51,11 @@ class Convention:
         level = Fraction(round(1000 * q), 999)
         return level * (n - 1)
 
+    def nodes(self, map_size: tuple[int, int]) -> tuple[int, int]:
+        """Size of a map with the ring of zeros that a zero border puts around it."""
+        height, width = map_size
+        return (height + 2, width + 2) if self.pads else map_size
+
     def places(self, map_size: tuple[int, int], label_size: tuple[int, int]) -> int:
         """Activations of a unit in one image that the quantile runs over."""
         height, width = map_size if self.values == "map" else label_size

@@ -24,6 +24,7 @@ from torch import nn
 
 import broden
 from dissect import conventions
+from dissect.checkpoint import Sink
 from dissect.counting import count
 from dissect.errors import SpecError
 from dissect.estimate import Estimate, estimate
@@ -93,11 +94,12 @@ class Sharded:
     def measure(
         self,
         shard: tuple[int, int],
+        file: Sink,
         bad: Mapping[int, str] | None = None,
         whole: bool = False,
         timings: Timings | None = None,
-    ) -> bytes:
-        """The partial of shard (i, n), 0 <= i < n <= 64: the same bytes wherever and whenever it is measured.
+    ) -> None:
+        """Write the partial of shard (i, n), 0 <= i < n <= 64: the same bytes wherever and whenever it is measured.
 
         bad {position: reason}: images to set aside; they keep their slot. whole: keep all that the whole run could
         need (see `finish`). timings: where the time that it took is noted. Raises as `dissect` does.
@@ -110,9 +112,8 @@ class Sharded:
             faults={p: broden.Fault(p, data.rows[p].image, reason) for p, reason in (bad or {}).items()},
             timings=timings or Timings(),
         )
-        partial = measure_shard(setting, shard, whole)
+        measure_shard(setting, shard, whole, file)
         shutil.rmtree(own, ignore_errors=True)
-        return partial
 
     def finish(self, partials: Sequence[Path]) -> Result:
         """The result of the run from the partials of all its shards, equal to that of `dissect`, bit for bit.

@@ -4,6 +4,7 @@ A layer whose tails do not fit into the memory budget is cut into ranges of unit
 another: slower, but exact and bounded.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -91,12 +92,12 @@ def make_plan(
     used = 0
     needs: dict[str, _Need] = {}
     for layer, (height, width, units) in shapes.items():
-        places = convention.places((height, width), label_size)
+        places, nodes = convention.places((height, width), label_size), math.prod(convention.nodes((height, width)))
         keep = tail_length(convention, quantile, images * places)
         needs[layer] = need = _Need(
             LayerScan.tail_bytes(keep, places),
             LayerScan.other_bytes(exemplars, BLOCKS, bins) + 4 * exemplars * height * width,
-            Layout.of(units, batch, height * width).expected(keep, height * width),
+            Layout.of(units, batch, nodes).expected(keep, nodes),
         )
         each = max(need.tail, counts) + need.rest
         if each > room:

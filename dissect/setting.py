@@ -52,8 +52,7 @@ class Setting:
 
     def node_size(self, part: Part) -> tuple[int, int]:
         """Nodes of a map, with the ring that a convention may put around it."""
-        ring = 2 if self.convention.pads else 0
-        return part.height + ring, part.width + ring
+        return self.convention.nodes((part.height, part.width))
 
     def span(self, batch: int) -> range:
         """Positions of a batch."""

@@ -10,9 +10,12 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+from dissect.checkpoint import Sink
 from dissect.errors import SpaceError, SpecError
 from dissect.request import RunRequest
 from dissect.workspace import Workspace
@@ -52,10 +55,14 @@ class ShardFiles:
             known = ", ".join(self.waiting(self._workspace)) or "none"
             raise SpecError(f"no shards of run {self.run_id} in this workspace; runs with shards: {known}") from None
 
-    def keep(self, shard: Shard, data: bytes, facts: Took) -> Path:
-        """Keep the partial of a shard and what it took; the partial's file. Raises SpaceError."""
-        self._put(_took(shard), json.dumps(facts).encode())
-        return self._put(f"{_number(shard)}-{hashlib.sha256(data).hexdigest()}.partial", data)
+    def keep(self, shard: Shard, write: Callable[[Sink], Took]) -> Path:
+        """Keep the partial of a shard, which is written into what is handed over, and what it took; the partial's file.
+        Raises SpaceError."""
+        aside = self._aside(_number(shard))
+        with _synced(aside) as file:
+            took = write(file) | {"bytes": file.bytes}
+            self._put(_took(shard), json.dumps(took).encode())
+        return self._name(aside, f"{_number(shard)}-{file.sha256.hexdigest()}.partial")
 
     def took(self, shard: Shard) -> Took:
         """What a shard took where it was measured: seconds by phase and as a whole, bytes of memory and of its partial.
@@ -98,9 +105,10 @@ class ShardFiles:
         raise SpecError(f"run {self.run_id} lacks {len(absent)} of {count} shards: {named}; measure, then merge again")
 
     def forget(self) -> None:
-        """Remove the partials: the run is finished."""
-        for path in self._folder.glob("*.partial"):
-            path.unlink(missing_ok=True)
+        """Remove the partials, and what was left of unfinished ones: the run is finished."""
+        for pattern in ("*.partial", ".*.tmp"):
+            for path in self._folder.glob(pattern):
+                path.unlink(missing_ok=True)
 
     def _counts(self) -> set[int]:
         names = [_NAME.fullmatch(path.name) for path in self._folder.glob("*.partial")]
@@ -108,23 +116,83 @@ class ShardFiles:
 
     def _put(self, name: str, data: bytes) -> Path:
         """Write a file aside, sync it, rename it into place. Raises SpaceError."""
+        aside = self._aside(name)
+        with _synced(aside) as file:
+            file.write(data)
+        return self._name(aside, name)
+
+    def _aside(self, name: str) -> Path:
+        return self._folder / f".{name}.{os.getpid()}.tmp"
+
+    def _name(self, aside: Path, name: str) -> Path:
+        """Give a file that was written aside its name, which lasts as long as its content."""
         path = self._folder / name
-        aside = path.with_name(f".{name}.{os.getpid()}.tmp")
-        try:
-            with open(aside, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with _told(aside):
             aside.replace(path)
-            folder = os.open(path.parent, os.O_RDONLY)  # the name must last as long as the content
+            folder = os.open(self._folder, os.O_RDONLY)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
-        except OSError as error:
-            aside.unlink(missing_ok=True)
-            raise SpaceError(f"cannot write {path}: {error.strerror}") from error
         return path
+
+
+class _Written:
+    """A file that is written from start to end. bytes, sha256: of what was written."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes, self.sha256 = 0, hashlib.sha256()
+
+    def write(self, data: bytes, /) -> int:
+        with _told(Path(self._file.name)):
+            count = self._file.write(data)
+        self.sha256.update(data)
+        self.bytes += count
+        return count
+
+    def flush(self) -> None:
+        with _told(Path(self._file.name)):
+            self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@contextmanager
+def _synced(path: Path) -> Iterator[_Written]:
+    """A new file, on the disk when the block is left, and gone where that fails. Raises SpaceError."""
+    try:
+        with _told(path):
+            opened = open(path, "wb")  # noqa: SIM115
+        with opened as file:
+            yield (written := _Written(file))
+            written.flush()
+            with _told(path):
+                os.fsync(file.fileno())
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raises SpaceError where a call of the system fails."""
+    try:
+        yield
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise SpaceError(f"cannot write {path}: {error.strerror}") from error
+
+
+def copied(data: bytes, took: Took) -> Callable[[Sink], Took]:
+    """For `ShardFiles.keep`: a partial that is at hand."""
+
+    def write(file: Sink) -> Took:
+        file.write(data)
+        return took
+
+    return write
 
 
 def plain(request: RunRequest) -> dict[str, Any]:

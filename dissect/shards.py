@@ -4,6 +4,7 @@ Shards never open the database, which may lie on a file system that many machine
 """
 
 import functools
+import io
 import json
 import shutil
 import socket
@@ -17,6 +18,7 @@ from types import TracebackType
 from typing import Any
 
 from dissect import pipeline
+from dissect.checkpoint import Sink
 from dissect.errors import DissectError, SpecError
 from dissect.outcome import Outcome
 from dissect.preparing import Prepared, prepare
@@ -68,16 +70,15 @@ class Shards:
             )
         )  # fmt: skip
 
-    def measured(self, shard: Shard, bad: Mapping[int, str] | None = None, whole: bool = False) -> tuple[bytes, Took]:
-        """The partial of a shard, and what it took. Raises SpecError, SpaceError."""
+    def measured(self, shard: Shard, file: Sink, bad: Mapping[int, str] | None = None, whole: bool = False) -> Took:
+        """Write the partial of a shard; what it took. Raises SpecError, SpaceError."""
         timings, start = pipeline.Timings(), time.perf_counter()
-        data = self._work.measure(shard, bad, whole, timings)
-        facts = {"shard_s": time.perf_counter() - start, "peak_rss_bytes": peak_rss(), "bytes": len(data)}
-        return data, vars(timings) | facts
+        self._work.measure(shard, file, bad, whole, timings)
+        return vars(timings) | {"shard_s": time.perf_counter() - start, "peak_rss_bytes": peak_rss()}
 
     def measure(self, shard: Shard, bad: Mapping[int, str] | None = None, whole: bool = False) -> Path:
         """Measure a shard; the file it left."""
-        return self.files.keep(shard, *self.measured(shard, bad, whole))
+        return self.files.keep(shard, lambda file: self.measured(shard, file, bad, whole))
 
     def merge(self, bad: Mapping[int, str] | None = None) -> Outcome:
         """Finish the run from its shards. One that has let too much go is measured again here.
@@ -140,8 +141,10 @@ def measure_elsewhere(values: Mapping[str, Any], run_id: str, shard: Shard) -> t
     shards, folder = _elsewhere(json.dumps(values, sort_keys=True))
     if shards.prepared.run_id != run_id:
         raise SpecError(f"{socket.gethostname()} has another release or other files than run {run_id} was begun with")
+    partial = io.BytesIO()
     try:
-        return shards.measured(shard)
+        took = shards.measured(shard, partial)
+        return partial.getvalue(), took
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,6 +1,5 @@
 """A part of a layer while it is being worked on: its scan and its candidates."""
 
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -125,10 +124,3 @@ class Work:
         if self.setting.convention.pads:
             values = conventions.pad_ring(values)
         return self.store.gatherer.start(values.flatten(1, 2), peak, bound)
-
-
-def shard_keep(keep: int, images: int, total: int, slack: float) -> int:
-    """How many of the largest values a shard of `images` out of `total` keeps: `slack` times its share, and a margin
-    for the chance by which small shards differ."""
-    share = keep * images / total
-    return min(keep, math.ceil(slack * share + 8 * math.sqrt(share) + 8))

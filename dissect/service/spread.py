@@ -18,7 +18,7 @@ from dissect.request import RunRequest
 from dissect.running import lock
 from dissect.scan import BLOCKS
 from dissect.service.queueing import SHARD_IMAGES
-from dissect.shard_files import ShardFiles
+from dissect.shard_files import ShardFiles, copied
 from dissect.shards import merge
 from dissect.store import Store
 from dissect.workspace import Workspace
@@ -68,7 +68,7 @@ def run_spread(workspace: Workspace, request: RunRequest, engine: Engine, announ
             for one in engine.map(Order(values, run_id, count), missing):
                 if hashlib.sha256(one.data).hexdigest() != one.sha256:
                     raise DissectError(f"shard {one.number}/{count} came back damaged: run the same command again")
-                files.keep((one.number, count), one.data, dict(one.took))
+                files.keep((one.number, count), copied(one.data, dict(one.took)))
                 progress.advance(1)
             progress.close()
         return merge(workspace, run_id, announce)

@@ -1,6 +1,7 @@
 """The whole method on a small set: against a dense oracle, against planted truth, and under every store policy."""
 
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -220,8 +221,10 @@ def _sharded(call, tiny: TinySet, folder: Path, resources: Any = None, **options
 
 
 def measure(*what: Any, thresholds: Any = None, **options: Any) -> bytes:
+    partial = io.BytesIO()
     with pipeline.sharded(*what, thresholds=thresholds) as work:
-        return work.measure(**options)
+        work.measure(file=partial, **options)
+    return partial.getvalue()
 
 
 def finish(*what: Any, thresholds: Any = None, **options: Any) -> pipeline.Result:
@@ -263,7 +266,7 @@ def test_a_shard_that_let_too_much_go_is_named(
 ) -> None:
     from dissect import partial
 
-    monkeypatch.setattr(partial, "shard_keep", lambda keep, images, total, slack: 2)
+    monkeypatch.setattr(partial, "shard_keep", lambda keep, share, batches: 2)
     paths = shards(2)
     with pytest.raises(pipeline.Loose) as loose:
         _sharded(finish, tiny, tmp_path, partials=paths)

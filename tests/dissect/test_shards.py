@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from dissect import partial
+from dissect.checkpoint import Sink
 from dissect.cli.main import main
 from dissect.errors import SpaceError, SpecError
 from dissect.request import RunRequest
-from dissect.shard_files import ShardFiles, plain, revived
+from dissect.shard_files import ShardFiles, Took, copied, plain, revived
 from dissect.workspace import Workspace
 from tests.dissect.test_cli_run import NET, run, scores, tree
 from tests.dissect.tiny import TinySet
@@ -90,7 +91,7 @@ def test_shards_that_let_too_much_go_are_measured_again_where_they_are_merged(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(partial, "shard_keep", lambda keep, images, total, slack: 2)
+    monkeypatch.setattr(partial, "shard_keep", lambda keep, share, batches: 2)
     for i in range(2):
         assert run(place, tmp_path, *SPEC, "--shard", f"{i}/2") == 0
     assert main(["merge", "--workspace", str(tmp_path)]) == 0
@@ -128,12 +129,12 @@ def test_of_several_cuts_the_one_that_lacks_least_is_told(files: ShardFiles) -> 
     with pytest.raises(SpecError, match="run 0123 has no shards in this workspace: measure them with `dissect run"):
         files.complete()
     for shard in ((0, 5), (3, 5), (1, 2), (0, 9)):
-        files.keep(shard, b"%d of %d" % shard, {})
+        files.keep(shard, copied(b"%d of %d" % shard, {}))
     assert files.begun() == 2
     with pytest.raises(SpecError, match="lacks 1 of 2 shards: 0/2; measure, then merge again"):
         files.complete()
     for number in (1, 2, 4):
-        files.keep((number, 5), b"%d of 5" % number, {})
+        files.keep((number, 5), copied(b"%d of 5" % number, {}))
     assert files.begun() == 5
     assert {number: path.read_bytes() for number, path in files.complete().items()} == {
         number: b"%d of 5" % number for number in range(5)
@@ -142,22 +143,38 @@ def test_of_several_cuts_the_one_that_lacks_least_is_told(files: ShardFiles) -> 
 
 def test_what_a_shard_took_is_known_or_nothing(files: ShardFiles) -> None:
     assert files.took((0, 2)) == {}
-    path = files.keep((0, 2), b"partial", {"shard_s": 1.5})
-    assert files.took((0, 2)) == {"shard_s": 1.5}
+    path = files.keep((0, 2), copied(b"partial", {"shard_s": 1.5}))
+    assert files.took((0, 2)) == {"shard_s": 1.5, "bytes": 7}
     path.with_name("00-of-02.took.json").write_text('{"shard_s": 1.')
     assert files.took((0, 2)) == {}
 
 
-def test_a_full_disk_leaves_no_shard_and_nothing_else(files: ShardFiles, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept = files.keep((0, 2), b"partial", {})
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_full_disk_leaves_no_shard_and_nothing_else(
+    files: ShardFiles, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    kept = files.keep((0, 2), copied(b"partial", {}))
     before = tree(kept.parent)
 
-    def full(descriptor: int) -> None:
+    def full(*where: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(SpaceError, match=r"cannot write .*01-of-02\.took\.json: No space left on device"):
-        files.keep((1, 2), b"other", {})
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(SpaceError, match=r"cannot write .*01-of-02\..*: No space left on device"):
+        files.keep((1, 2), copied(b"other", {}))
+    assert tree(kept.parent) == before
+
+
+def test_a_shard_that_fails_leaves_nothing(files: ShardFiles) -> None:
+    kept = files.keep((0, 2), copied(b"partial", {}))
+    before = tree(kept.parent)
+
+    def broken(file: Sink) -> Took:
+        file.write(b"half of it")
+        raise SpecError("the model does not load")
+
+    with pytest.raises(SpecError, match="does not load"):
+        files.keep((1, 2), broken)
     assert tree(kept.parent) == before
 
 
