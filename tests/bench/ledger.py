@@ -3,6 +3,7 @@
 import argparse
 import csv
 import ctypes
+import json
 import os
 import shutil
 import sqlite3
@@ -35,6 +36,7 @@ def run(data: Path, options: argparse.Namespace) -> Table:
             "run_s": ("`dissect run`, wall", table.seconds),
             "worker_s": ("`dissect worker`, wall", table.seconds),
             "wall": ("wall overhead", table.share),
+            "beside": ("of it outside the forward passes", table.share),
         },
     )
     with tempfile.TemporaryDirectory(dir=options.scratch) as folder:
@@ -43,9 +45,9 @@ def run(data: Path, options: argparse.Namespace) -> Table:
             bare, served = [], []
             for number in range(options.repeats):
                 there = [Path(folder) / f"{kind}-{model}-{number}" for kind in ("run", "worker")]
-                bare.append(_timed(_run(model, longer, options, there[0])))
+                bare.append(_timed(_run(model, longer, options, there[0]), there[0]))
                 _submit(model, longer, options, there[1])
-                served.append(_timed(["worker", "--workspace", str(there[1])]))
+                served.append(_timed(["worker", "--workspace", str(there[1])], there[1]))
                 with sqlite3.connect(there[1] / "dissect.sqlite") as db:
                     images, shards = db.execute("SELECT images, (SELECT count(*) - 1 FROM shards) FROM jobs").fetchone()
                     assert db.execute("SELECT state FROM jobs").fetchone() == ("finished",)
@@ -55,12 +57,14 @@ def run(data: Path, options: argparse.Namespace) -> Table:
                 cpu=median(s[0] / b[0] - 1 for s, b in zip(served, bare)),
                 run_s=median(pair[1] for pair in bare), worker_s=median(pair[1] for pair in served),
                 wall=median(s[1] / b[1] - 1 for s, b in zip(served, bare)),
+                beside=median((s[1] - s[2] - b[1] + b[2]) / b[1] for s, b in zip(served, bare)),
             )  # fmt: skip
     return rows
 
 
-def _timed(arguments: list[str]) -> tuple[float, float]:
-    """CPU seconds of a command and of all that it started, and wall seconds until it ended."""
+def _timed(arguments: list[str], workspace: Path) -> tuple[float, float, float]:
+    """CPU seconds of a command and of all that it started, wall seconds until it ended, and those of them in which the
+    network was run: the same work on both sides, whose noise says nothing about a ledger."""
     start = time.perf_counter()
     process = subprocess.Popen([sys.executable, "-m", "dissect.cli.main", *arguments], stderr=subprocess.DEVNULL)
     cpu, wall, code = 0.0, 0.0, -1
@@ -74,7 +78,9 @@ def _timed(arguments: list[str]) -> tuple[float, float]:
             wall, code = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
     process.returncode = code
     assert code in (0, 3), f"{arguments} ended with {code}"
-    return cpu, wall
+    with sqlite3.connect(workspace / "dissect.sqlite") as db:
+        ((timings,),) = db.execute("SELECT timings FROM runs")
+    return cpu, wall, json.loads(timings)["forward_s"]
 
 
 def _weights(model: str, options: argparse.Namespace) -> Path | None:
