@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -162,17 +162,19 @@ class _Written:
 @contextmanager
 def _synced(path: Path) -> Iterator[_Written]:
     """A new file, on the disk when the block is left, and gone where that fails. Raises SpaceError."""
+    with _told(path):
+        file = open(path, "wb")  # noqa: SIM115
     try:
+        yield (written := _Written(file))
+        written.flush()
         with _told(path):
-            opened = open(path, "wb")  # noqa: SIM115
-        with opened as file:
-            yield (written := _Written(file))
-            written.flush()
-            with _told(path):
-                os.fsync(file.fileno())
+            os.fsync(file.fileno())
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+    finally:
+        with suppress(OSError):  # what it holds back belongs to a file that is gone
+            file.close()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from dissect.shard_files import ShardFiles
 from dissect.store.ledger import Ledger
 from dissect.workspace import Workspace
 
-SHARD_IMAGES = 32768
+SHARD_IMAGES = 65536
 """Two to eight minutes for usual networks on a CPU. Each of a few shards keeps most of the largest values of the run,
 so many small ones cost more than they give; one that is killed goes on from the state that it saved last."""
 

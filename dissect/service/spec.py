@@ -1,7 +1,7 @@
 """SPEC.toml: many runs in one file, checked whole before anything is queued.
 
     priority = 1                         # higher first; default 0
-    shards = 8                           # default: one for about 16,384 images
+    shards = 8                           # default: one for about 65,536 images
 
     [[run]]
     model = ["resnet18", "resnet50"]     # lists span: every model with every data set
