@@ -16,8 +16,8 @@ from dissect.store.ledger import Ledger
 from dissect.workspace import Workspace
 
 SHARD_IMAGES = 65536
-"""Two to eight minutes for usual networks on a CPU. Each of a few shards keeps most of the largest values of the run,
-so many small ones cost more than they give; one that is killed goes on from the state that it saved last."""
+"""A set of usual size is one shard, which costs no more than a run in one process. It goes on from the state that it
+saved last, so small ones are only for those who share a job."""
 
 
 @dataclass(frozen=True)

@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=0, metavar="N", help="the first N images only")
     parser.add_argument("--units", type=int, action="append", metavar="U", help="memory: only layers of so many units")
     parser.add_argument("--times", type=int, default=1, metavar="N", help="ledger: the images so often, for a long run")
+    parser.add_argument("--shards", type=int, metavar="N", help="ledger: in so many (default: as `submit` does)")
     parser.add_argument("--scratch", metavar="DIR", help="ledger: where its data and workspaces go")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--json", metavar="FILE")

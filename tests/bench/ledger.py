@@ -22,7 +22,7 @@ _SUBREAPER = 36  # of prctl(2): the worker's children are ours once it is gone, 
 
 
 def run(data: Path, options: argparse.Namespace) -> Table:
-    """CPU and wall seconds from start to end, in turn; the job is queued before. Shards as `submit` cuts them."""
+    """CPU and wall seconds from start to end, in turn; the job is queued before."""
     ctypes.CDLL(None).prctl(_SUBREAPER, 1)
     rows = Table(
         "A worker against one process",
@@ -107,7 +107,10 @@ def _submit(model: str, data: Path, options: argparse.Namespace, workspace: Path
     if options.limit:
         values["limit"] = str(options.limit)
     workspace.mkdir()
-    (workspace / "spec.toml").write_text("[[run]]\n" + "".join(f"{key} = {value}\n" for key, value in values.items()))
+    shards = f"shards = {options.shards}\n" if options.shards else ""
+    (workspace / "spec.toml").write_text(
+        f"{shards}[[run]]\n" + "".join(f"{key} = {value}\n" for key, value in values.items())
+    )
     command = [sys.executable, "-m", "dissect.cli.main", "submit", str(workspace / "spec.toml")]
     subprocess.run([*command, "--workspace", str(workspace)], check=True, capture_output=True)
 
