@@ -58,12 +58,16 @@ class CandidateStore:
     def put(self, batch: int, chunk: Chunk, bound: Tensor) -> None:
         """Add a batch, which is copied; bound [U] is the present lower bound of the thresholds, by which older chunks
         may shrink."""
-        self._keep(batch, chunk)
-        if self.memory_bytes > self._prune_at:
+        size = self.layout.size(len(chunk.pair_unit), len(chunk.node_value))
+        if self.memory_bytes + size > self._prune_at:
             self.prune(bound)
-            self._prune_at = min(self.memory_budget, max(PRUNE_AT, 2 * self.memory_bytes))
-            if self.memory_bytes > self.memory_budget * FULL[0] // FULL[1]:
-                self._spill(self.memory_budget // 2)
+            wanted = self.memory_bytes + size
+            self._prune_at = min(self.memory_budget, max(PRUNE_AT, 2 * wanted))
+            if wanted > self.memory_budget * FULL[0] // FULL[1]:
+                self._spill(max(0, self.memory_budget // 2 - size))
+        self._keep(batch, chunk)
+        if self.memory_bytes > self.memory_budget:
+            self._spill(0)
 
     def prune(self, bound: Tensor) -> None:
         """Forget the nodes of chunks in memory that a higher bound no longer needs."""

@@ -10,26 +10,32 @@ from dissect.chunk import Chunk, Fields, place_type
 
 Call = Callable[[Fields, Tensor], None]
 
+_FEWEST = 1024, 16384  # pairs and nodes of a room
+_AMPLE = 8  # a room so many times as large as it need be is given back
+
 
 class Gatherer:
-    """Makes chunks from maps of h x w. They lie in rooms of its own, which grow to what a batch
-    needs: one that was gathered is valid until the next but one is, one that was pruned until the next is."""
+    """Makes chunks from maps of h x w. They lie in rooms of its own, which grow and shrink to what batches need.
 
-    def __init__(self, height: int, width: int, device: str = "cpu") -> None:
+    under_way: how many batches may be gathered at once; a chunk that was gathered is valid until so many more are
+    begun, one that was pruned until the next is.
+    """
+
+    def __init__(self, height: int, width: int, device: str = "cpu", under_way: int = 1) -> None:
         self.height, self.width, self.device = height, width, device
         self._place = place_type(height * width)
-        self._gathered = [self._make(1024, 16384), self._make(1024, 16384)]
+        self._gathered = [self._make(*_FEWEST) for _ in range(under_way)]
         self._turn = 0
-        self._pruned = [self._make(1024, 16384)]
+        self._pruned = [self._make(*_FEWEST)]
 
     def gather(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Chunk:
         """maps [B, P, U], peak [B, U], bound [U]."""
         return self.start(maps, peak, bound)()
 
     def start(self, maps: Tensor, peak: Tensor, bound: Tensor) -> Callable[[], Chunk]:
-        """Begin to gather; calling what comes back waits for the chunk. At most two may be under way: on a GPU the host
-        can thus launch the next batch before it asks for the sizes of this one."""
-        turn, self._turn = self._turn, 1 - self._turn
+        """Begin to gather; calling what comes back waits for the chunk. With two under way the host of a GPU can launch
+        the next batch before it asks for the sizes of this one."""
+        turn, self._turn = self._turn, (self._turn + 1) % len(self._gathered)
         return self._start(
             self._gathered, turn, lambda room, used: ops.gather(maps, self.height, self.width, peak, bound, *room, used)
         )
@@ -64,6 +70,10 @@ class Gatherer:
                 room = rooms[turn] = self._make(max(pairs, len(room[0])) * 5 // 4, max(nodes, len(room[4])) * 5 // 4)
                 call(room, used)
                 pairs, nodes = used.tolist()
+            if len(room[4]) > _AMPLE * max(
+                nodes, _FEWEST[1]
+            ):  # the first batches are kept whole: 20 times the later ones
+                rooms[turn] = self._make(*(max(2 * n, least) for n, least in zip((pairs, nodes), _FEWEST)))
             unit, image, start, place, value = room
             return Chunk(unit[:pairs], image[:pairs], start[: pairs + 1], place[:nodes], value[:nodes])
 

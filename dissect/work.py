@@ -49,7 +49,7 @@ class Work:
             maps, levels = scan(1, method.exemplars, places, bins), scan(keep, 0, part.places, 0)
         height, width = setting.node_size(part)
         store = CandidateStore(
-            Gatherer(height, width, resources.device),
+            Gatherer(height, width, resources.device, 1 if resources.device == "cpu" else 2),
             Layout.of(part.units, method.batch_size, height * width),
             setting.plan.candidate_bytes // share,
             resources.disk // share,

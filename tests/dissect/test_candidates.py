@@ -125,7 +125,7 @@ def test_a_store_keeps_its_bounds_and_the_nodes_of_the_last_one(tmp_path: Path, 
 def test_pruning_does_not_touch_what_is_being_gathered() -> None:
     """On a GPU a batch is under way while older ones are pruned, one after another."""
     side, units = 5, 8
-    gatherer, low, high = Gatherer(side, side), torch.zeros(8), torch.full((8,), 1.0)
+    gatherer, low, high = Gatherer(side, side, under_way=2), torch.zeros(8), torch.full((8,), 1.0)
     first, second = maps(3, side, units, seed=1), maps(3, side, units, seed=2)
     one = gatherer.start(first, first.amax(1), low)
     two = gatherer.start(second, second.amax(1), low)
@@ -133,6 +133,24 @@ def test_pruning_does_not_touch_what_is_being_gathered() -> None:
     for _ in range(3):
         assert same(gatherer.prune(kept, high), gathered(first, side, high))
     assert same(two(), gathered(second, side, low))
+
+
+def test_rooms_are_as_large_as_batches_need_them() -> None:
+    """Grown for one that is kept whole, given back for later ones; what was handed out stays as it was."""
+    side, units = 20, 400
+    gatherer, low, high = Gatherer(side, side), torch.full((units,), -9.0), torch.full((units,), 3.5)
+    values = maps(2, side, units)
+    whole = gatherer.gather(values, values.amax(1), low)
+    few = gatherer.prune(whole, high)
+    assert 0 < 8 * len(few.node_value) < len(whole.node_value)
+    assert same(few, gathered(values, side, high))
+    sparse = gatherer.gather(values, values.amax(1), high)
+    room = sparse.node_value.untyped_storage().nbytes()
+    assert room >= whole.node_value.nbytes
+    again = gatherer.gather(values, values.amax(1), high)
+    assert same(sparse, again)
+    assert again.node_value.untyped_storage().nbytes() < room // 8
+    assert same(gatherer.gather(values, values.amax(1), low), gathered(values, side, low))
 
 
 def test_the_kernels_refuse_places_that_are_too_narrow() -> None:
