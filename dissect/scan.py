@@ -1,7 +1,7 @@
 """What one read of a layer's activations leaves behind: tails, extremes, moments and exemplars. Mergeable."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dissect import ops
 
+_FEW = 64  # units whose tails are copied at once
 BLOCKS = 64
 """Batch b belongs to block b % BLOCKS, in every run. Moments are summed per block, so that they do not depend on how a
 run is cut; shards are sets of blocks, and so are the groups of images that intervals are computed from. Neighbouring
@@ -82,13 +83,12 @@ class LayerScan:
 
     def merge(self, other: "LayerScan") -> None:
         """Add a scan of other images with the same units, keep, exemplars and blocks."""
-        values = torch.cat([self._filled(), other._filled()], 1)
         fill = self.fill + other.fill
-        count = min(self.keep, values.shape[1])
-        self.tail[:, :count] = values.topk(count, sorted=False).values
+        for few in self._slices():
+            top = torch.cat([self._filled(few), other._filled(few)], 1).topk(self.keep, sorted=False).values
+            self.tail[few, : self.keep] = top
+            self.bound[few] = torch.where(fill[few] >= self.keep, top.amin(1), self.bound[few])
         self.fill = fill.clamp(max=self.keep)
-        full = fill >= self.keep
-        self.bound[full] = self.tail[full, : self.keep].amin(1)
         torch.minimum(self.low, other.low, out=self.low)
         torch.maximum(self.high, other.high, out=self.high)
         self.nonfinite += other.nonfinite
@@ -96,20 +96,24 @@ class LayerScan:
         self.histogram += other.histogram
         self._merge_exemplars(other)
 
-    def _filled(self) -> Tensor:
-        """The tail with -inf in the free slots."""
-        free = torch.arange(self.tail.shape[1], device=self.tail.device) >= self.fill[:, None]
-        return self.tail.masked_fill(free, -math.inf)
+    def _slices(self) -> Iterator[slice]:
+        """All units, a few at a time: a copy of all tails would not be within anybody's budget."""
+        for first in range(0, len(self.fill), _FEW):
+            yield slice(first, first + _FEW)
+
+    def _filled(self, few: slice) -> Tensor:
+        """The tails of some units with -inf in the free slots."""
+        free = torch.arange(self.tail.shape[1], device=self.tail.device) >= self.fill[few, None]
+        return self.tail[few].masked_fill(free, -math.inf)
 
     def sort(self) -> None:
         """Bring the tail into one defined form: the `keep` largest values, descending, zeros behind them."""
-        count = min(self.keep, self.tail.shape[1])
-        sorted_tail = self._filled().topk(count).values
+        place = torch.arange(self.keep, device=self.tail.device)
+        for few in self._slices():
+            top = self._filled(few).topk(self.keep).values
+            self.tail[few] = 0
+            self.tail[few, : self.keep] = top.masked_fill(place >= self.fill[few, None], 0)
         self.fill = self.fill.clamp(max=self.keep)
-        self.tail.zero_()
-        self.tail[:, :count] = sorted_tail.masked_fill(
-            torch.arange(count, device=self.tail.device) >= self.fill[:, None], 0
-        )
 
     def _merge_exemplars(self, other: "LayerScan") -> None:
         value = torch.cat([self.top_value, other.top_value], 1).numpy()
@@ -120,18 +124,20 @@ class LayerScan:
         for name, array in (("top_value", value), ("top_image", image), ("top_place", place)):
             getattr(self, name).copy_(torch.from_numpy(np.take_along_axis(array, order, 1)))
 
-    def largest(self, ranks: int) -> Tensor:
-        """The `ranks` largest values of each unit, descending: [U, ranks] float32.
+    def ranked(self, ranks: Sequence[int]) -> Tensor:
+        """The values of each unit at some ranks below `keep`, 0 that of the largest: [U, ranks] float32 on the CPU.
 
-        -inf where a unit has fewer finite values; ranks <= keep.
+        -inf where a unit has fewer finite values.
         """
-        sorted_tail = torch.empty(len(self.fill), ranks)
-        tail, fill = self.tail.cpu(), self.fill.tolist()
-        for u, filled in enumerate(fill):
-            top = tail[u, :filled].topk(min(ranks, filled)).values
-            sorted_tail[u, : len(top)] = top
-            sorted_tail[u, len(top) :] = -math.inf
-        return sorted_tail
+        found = torch.full((len(self.fill), len(ranks)), -math.inf)
+        for first, few in enumerate(self._slices()):
+            tail, fill = self.tail[few].cpu(), self.fill[few].tolist()
+            for u, filled in enumerate(fill, first * _FEW):
+                top = tail[u - first * _FEW, :filled].topk(min(max(ranks) + 1, filled)).values
+                for i, rank in enumerate(ranks):
+                    if rank < filled:
+                        found[u, i] = top[rank]
+        return found
 
     def drop_tail(self) -> None:
         """Give back the memory of the tails, once thresholds are read out."""

@@ -47,13 +47,9 @@ def select(scan: LayerScan, convention: Convention, quantile: float, n: int) -> 
     """
     rank = _rank(convention, quantile, n)
     upper = int(rank)
-    top = scan.largest(math.ceil(rank) + 1)
-    threshold = top[:, upper]
+    threshold, lowest = scan.ranked([upper, math.ceil(rank)]).unbind(1)
     if rank != upper:
-        threshold = (
-            top[:, upper].double() + float(rank - upper) * (top[:, upper + 1].double() - top[:, upper].double())
-        ).float()
-    lowest = top[:, math.ceil(rank)]
+        threshold = (threshold.double() + float(rank - upper) * (lowest.double() - threshold.double())).float()
     return Thresholds(torch.where(threshold.isfinite(), threshold, torch.tensor(math.inf)), n, upper, lowest)
 
 

@@ -34,7 +34,7 @@ def tails(folder: Path, count: int) -> Tally:
         flat = values.flatten(0, 1).numpy()
         plain = np.sort(np.where(np.isfinite(flat), flat, -np.inf), 0)[::-1][:keep].T
         clean = np.isfinite(flat).all(0)
-        found = scan.largest(keep).numpy()
+        found = scan.ranked(range(keep)).numpy()
         tally.count(
             np.array_equal(found[clean], plain[clean])
             and np.array_equal(scan.nonfinite.numpy() > 0, ~clean)
