@@ -22,7 +22,7 @@ from dissect.thresholds import tail_length
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
-RESERVE_SHARE = 16  # buffers of decoding and of the kernels, and what an allocator rounds up
+RESERVE_SHARE, RESERVE = 8, 96 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
 
@@ -119,7 +119,11 @@ def make_plan(
     totals = [_total(parts, needs) for parts in passes]
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
-    peaks, labels, reserve = bytes_of(images, total, every), memory // LABEL_SHARE, memory // RESERVE_SHARE
+    peaks, labels, reserve = (
+        bytes_of(images, total, every),
+        memory // LABEL_SHARE,
+        min(memory // RESERVE_SHARE, RESERVE),
+    )
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals
