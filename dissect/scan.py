@@ -129,15 +129,8 @@ class LayerScan:
 
         -inf where a unit has fewer finite values.
         """
-        found = torch.full((len(self.fill), len(ranks)), -math.inf)
-        for first, few in enumerate(self._slices()):
-            tail, fill = self.tail[few].cpu(), self.fill[few].tolist()
-            for u, filled in enumerate(fill, first * _FEW):
-                top = tail[u - first * _FEW, :filled].topk(min(max(ranks) + 1, filled)).values
-                for i, rank in enumerate(ranks):
-                    if rank < filled:
-                        found[u, i] = top[rank]
-        return found
+        most, wanted = max(ranks) + 1, list(ranks)
+        return torch.cat([self._filled(few).topk(most).values[:, wanted] for few in self._slices()]).cpu()
 
     def drop_tail(self) -> None:
         """Give back the memory of the tails, once thresholds are read out."""

@@ -13,7 +13,8 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO
+from types import TracebackType
+from typing import Any
 
 from dissect.checkpoint import Sink
 from dissect.errors import SpaceError, SpecError
@@ -58,11 +59,13 @@ class ShardFiles:
     def keep(self, shard: Shard, write: Callable[[Sink], Took]) -> Path:
         """Keep the partial of a shard, which is written into what is handed over, and what it took; the partial's file.
         Raises SpaceError."""
-        aside = self._aside(_number(shard))
-        with _synced(aside) as file:
+
+        def whole(file: _Written) -> str:
             took = write(file) | {"bytes": file.bytes}
             self._put(_took(shard), json.dumps(took).encode())
-        return self._name(aside, f"{_number(shard)}-{file.sha256.hexdigest()}.partial")
+            return f"{_number(shard)}-{file.sha256.hexdigest()}.partial"
+
+        return self._place(_number(shard), whole)
 
     def took(self, shard: Shard) -> Took:
         """What a shard took where it was measured: seconds by phase and as a whole, bytes of memory and of its partial.
@@ -115,66 +118,70 @@ class ShardFiles:
         return {int(match[2]) for match in names if match}
 
     def _put(self, name: str, data: bytes) -> Path:
-        """Write a file aside, sync it, rename it into place. Raises SpaceError."""
-        aside = self._aside(name)
-        with _synced(aside) as file:
+        def whole(file: _Written) -> str:
             file.write(data)
-        return self._name(aside, name)
+            return name
 
-    def _aside(self, name: str) -> Path:
-        return self._folder / f".{name}.{os.getpid()}.tmp"
+        return self._place(name, whole)
 
-    def _name(self, aside: Path, name: str) -> Path:
-        """Give a file that was written aside its name, which lasts as long as its content."""
-        path = self._folder / name
-        with _told(aside):
-            aside.replace(path)
-            folder = os.open(self._folder, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        return path
+    def _place(self, aside: str, write: Callable[["_Written"], str]) -> Path:
+        """Have a file written aside, sync it, and give it the name that `write` returns. Raises SpaceError; nothing is
+        left then."""
+        path = self._folder / f".{aside}.{os.getpid()}.tmp"
+        try:
+            with _Written(path) as file:
+                name = write(file)
+            with _told(path):
+                path.replace(self._folder / name)
+                folder = os.open(self._folder, os.O_RDONLY)  # the name must last as long as the content
+                try:
+                    os.fsync(folder)
+                finally:
+                    os.close(folder)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return self._folder / name
 
 
 class _Written:
-    """A file that is written from start to end. bytes, sha256: of what was written."""
+    """A new file that is written from start to end, for a with block; it is on the disk when the block is left without
+    an error. bytes, sha256: of what was written. Raises SpaceError."""
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with _told(path):
+            self._file = open(path, "wb")  # noqa: SIM115
         self.bytes, self.sha256 = 0, hashlib.sha256()
 
+    def __enter__(self) -> "_Written":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.flush()
+                with _told(self._path):
+                    os.fsync(self._file.fileno())
+        finally:
+            self.close()
+
     def write(self, data: bytes, /) -> int:
-        with _told(Path(self._file.name)):
+        with _told(self._path):
             count = self._file.write(data)
         self.sha256.update(data)
         self.bytes += count
         return count
 
     def flush(self) -> None:
-        with _told(Path(self._file.name)):
+        with _told(self._path):
             self._file.flush()
 
     def close(self) -> None:
-        self._file.close()
-
-
-@contextmanager
-def _synced(path: Path) -> Iterator[_Written]:
-    """A new file, on the disk when the block is left, and gone where that fails. Raises SpaceError."""
-    with _told(path):
-        file = open(path, "wb")  # noqa: SIM115
-    try:
-        yield (written := _Written(file))
-        written.flush()
-        with _told(path):
-            os.fsync(file.fileno())
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
-    finally:
-        with suppress(OSError):  # what it holds back belongs to a file that is gone
-            file.close()
+        with suppress(OSError):  # what it holds back belongs to a file that will not stay
+            self._file.close()
 
 
 @contextmanager
@@ -183,7 +190,6 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        path.unlink(missing_ok=True)
         raise SpaceError(f"cannot write {path}: {error.strerror}") from error
 
 
