@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Sequence
+from contextlib import ExitStack
 from types import TracebackType
 
 import numpy as np
@@ -12,6 +13,7 @@ from dissect import ops
 from dissect.activations import Taps
 from dissect.bases import Basis, Recipe
 from dissect.errors import DissectError, SpaceError, SpecError
+from dissect.models.fusing import Fusing
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -59,21 +61,25 @@ class Forward:
             raise SpecError(f"dtype {dtype!r} is unknown: expected one of {', '.join(DTYPES)}")
         self.device, self.dtype = torch.device(device), DTYPES[dtype]
         self.module = module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
-        self.taps = Taps(self.module, layers, compiled)
-        self.step: int | None = None
-        self._compiled = compiled
-        self._recipe, self._bases = basis, dict[int, Basis]()
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device) * 255
         self._std = torch.tensor(std, dtype=torch.float32, device=self.device) * 255
+        self._layers, self._compiled = layers, compiled
+        self.step: int | None = None
+        self._recipe, self._bases = basis, dict[int, Basis]()
 
     def __enter__(self) -> "Forward":
-        self.taps.__enter__()
+        with ExitStack() as stack:
+            if self.device.type == "cpu" and not self._compiled:
+                largest = float((((255 - self._mean).abs().maximum(self._mean.abs())) / self._std).max())
+                stack.enter_context(Fusing(self.module, self._layers, largest))
+            self.taps = stack.enter_context(Taps(self.module, self._layers, self._compiled))
+            self._undo = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.taps.__exit__(kind, error, trace)
+        self._undo.__exit__(kind, error, trace)
 
     def prepare(self, images: np.ndarray) -> Tensor:
         """uint8 [B, h, w, 3] -> [B, 3, h, w] in channels-last memory, (x - 255 mean) / (255 std)."""

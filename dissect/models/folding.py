@@ -5,7 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
+
+from dissect.models.chains import Chains, trace
 
 
 def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -> nn.Module:
@@ -18,13 +20,13 @@ def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -
     done.
     """
     try:
-        graph = fx.Tracer().trace(module)
+        graph = trace(module)
     except Exception as error:  # tracing runs arbitrary forward code on proxies, which may fail in any way
         if any(type(child) is nn.BatchNorm2d for child in module.modules()):
             why = str(error).partition("\n")[0][:100]
             notes.append(f"batch norms are not folded, as the network cannot be traced ({type(error).__name__}: {why})")
         return module
-    pairs = _pairs(graph, dict(module.named_modules()), keep)
+    pairs = _pairs(Chains(module, graph, keep))
     if not pairs:
         return module
     folded = copy.deepcopy(module)
@@ -39,37 +41,19 @@ def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -
     return folded.eval().requires_grad_(False)
 
 
-def _pairs(graph: fx.Graph, named: dict[str, nn.Module], keep: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(chains: Chains) -> list[tuple[str, str]]:
     """Names of convolutions and the norms to fold into them."""
-    calls = Counter(str(node.target) for node in graph.nodes if node.op == "call_module")
-    touched = {str(node.target).rpartition(".")[0] for node in graph.nodes if node.op == "get_attr"}
+    named = chains.named
     shared = Counter(id(value) for child in named.values() for value in child._parameters.values() if value is not None)
     found = []
-    for node in graph.nodes:
-        before = node.args[0] if node.args else None
-        if node.op != "call_module" or not isinstance(before, fx.Node) or before.op != "call_module":
+    for conv, norm in chains.after_convolutions():
+        first, second = str(conv.target), str(norm.target)
+        follows = named[second]
+        if type(follows) is not nn.BatchNorm2d or follows.running_mean is None or not chains.alone(second):
             continue
-        first, second = str(before.target), str(node.target)
-        conv, norm = named[first], named[second]
-        if type(conv) is not nn.Conv2d or type(norm) is not nn.BatchNorm2d or norm.running_mean is None:
-            continue
-        alone = all(
-            calls[name] == 1
-            and name not in touched
-            and name not in keep
-            and not _hooked(named[name])
-            and all(shared[id(value)] == 1 for value in named[name].parameters())
-            for name in (first, second)
-        )
-        # A kept layer around the convolution that ends before the norm returns what lies between the two.
-        between = any(first.startswith(f"{name}.") and not second.startswith(f"{name}.") for name in keep)
-        if alone and not between and len(before.users) == 1:
+        if all(shared[id(value)] == 1 for name in (first, second) for value in named[name].parameters()):
             found.append((first, second))
     return found
-
-
-def _hooked(module: nn.Module) -> bool:
-    return bool(module._forward_hooks or module._forward_pre_hooks)
 
 
 @torch.no_grad()
