@@ -4,6 +4,7 @@
 #include <torch/csrc/stable/ops.h>
 
 #include "chunk.h"
+#include "prefetch.h"
 
 namespace dissect {
 namespace {
@@ -44,6 +45,7 @@ void gather(
           const float* source = map_data + b * places * units + first;
           for (int64_t p = 0; p < places; ++p) {  // one line of memory after another, for all units at once
             float* target = near_maps.data() + grid.cell[p];
+            prefetch(source + (p + kAhead) * units, last - first);
             for (int64_t i = 0; i < count; ++i) {
               target[hot[i] * grid.size] = source[p * units + hot[i]];
             }

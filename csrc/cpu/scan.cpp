@@ -9,6 +9,7 @@
 #include "../check.h"
 #include "../core/activation.h"
 #include "clones.h"
+#include "prefetch.h"
 
 namespace dissect {
 namespace {
@@ -195,6 +196,7 @@ void scan(
           }
           for (int64_t p = 0; p < places; ++p) {
             const float* values = map_data + (b * places + p) * units + first;
+            prefetch(values + kAhead * units, count);  // a stride that no processor foresees
             if (histogram_data != nullptr) {
               if (bins.full()) {
                 bins.flush(histogram_data + first, units, count);
