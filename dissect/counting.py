@@ -43,7 +43,7 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
         maps.append(ExemplarMaps(item.scan, at.threshold, setting.node_size(item.part), setting.method.batch_size))
         rows, columns = convention.axes((item.part.height, item.part.width), data.label_size)
         axes.append((rows.to(device), columns.to(device)))
-    sample = NullSample(setting, work, axes) if setting.method.null else None
+    sample = NullSample(setting, work, axes, levels) if setting.method.null else None
     dropped = set().union(*(item.store.dropped for item in work))
     again = setting.measured_again(sorted(dropped))
     progress = Progress("count", len(data))
@@ -70,7 +70,7 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
     nulls: Sequence[Null | None] = [None] * len(work)
     if sample is not None:
         with setting.timings.phase("null_s"):
-            nulls = sample.draw(setting.method.null, levels, setting.method.null_shifts)
+            nulls = sample.draw(setting.method.null, setting.method.null_shifts)
     results = [
         _finish(setting, item, at, kept, collected.result(ring), null)
         for item, at, kept, collected, null in zip(work, found, counts, maps, nulls)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from dissect.chunk import Chunk, unsigned
 from dissect.scan import LayerScan
@@ -29,15 +30,17 @@ class ExemplarMaps:
         self.image = scan.top_image.cpu().numpy()
         self.place = scan.top_place.cpu().numpy()
         self._size, self._batch_size = size, batch_size
-        finite = torch.where(threshold.isfinite(), threshold, torch.tensor(0.0)).cpu().numpy()
+        self._threshold = threshold.cpu()
+        self._elsewhere = torch.where(self._threshold.isfinite(), self._threshold, torch.tensor(0.0))
         units, slots = self.image.shape
-        self.maps = np.repeat(finite, slots * size[0] * size[1]).reshape(units, slots, size[0] * size[1])
+        self._maps = np.repeat(self._elsewhere.numpy(), slots * size[0] * size[1]).reshape(units, slots, -1)
         flat = self.image.reshape(-1)
         self._order = np.argsort(np.where(flat < 0, -1, flat // batch_size), kind="stable")
         self._batches = np.where(flat < 0, -1, flat // batch_size)[self._order]
 
     def update(self, batch: int, chunk: Chunk) -> None:
-        """Take the nodes of the exemplars that lie in this batch."""
+        """Take the nodes of the exemplars that lie in this batch: those above the threshold or a lower bound of it, and
+        their neighbours."""
         first, last = np.searchsorted(self._batches, [batch, batch + 1])
         mine = self._order[first:last]
         if not len(mine) or not len(chunk.pair_unit):
@@ -54,12 +57,16 @@ class ExemplarMaps:
         offsets = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
         nodes = np.repeat(start[pair], counts) + offsets
         place = unsigned(chunk.node_place.cpu().numpy())
-        flat = self.maps.reshape(-1, self._size[0] * self._size[1])
+        flat = self._maps.reshape(-1, self._size[0] * self._size[1])
         flat[np.repeat(target, counts), place[nodes]] = chunk.node_value.cpu().numpy()[nodes]
 
     def result(self, ring: int = 0) -> Exemplars:
         """What was collected; `ring` nodes that a convention put around the maps are taken off."""
         units, slots = self.image.shape
-        maps = self.maps.reshape(units, slots, *self._size)
         height, width = self._size
-        return Exemplars(self.value, self.image, self.place, maps[:, :, ring : height - ring, ring : width - ring])
+        maps = torch.from_numpy(self._maps).view(units, slots, height, width)
+        for map_, threshold, elsewhere in zip(maps, self._threshold, self._elsewhere):
+            near = F.max_pool2d((map_ > threshold).float(), 3, 1, 1) > 0
+            map_.masked_fill_(~near, float(elsewhere))
+        inner = maps.numpy()[:, :, ring : height - ring, ring : width - ring]
+        return Exemplars(self.value, self.image, self.place, inner)

@@ -39,8 +39,14 @@ class _Image:
 class NullSample:
     """Collects every so many batches while they are counted, then draws."""
 
-    def __init__(self, setting: Setting, work: Sequence[Work], axes: Sequence[tuple[AxisTable, AxisTable]]) -> None:
-        self.setting, self.work, self.axes = setting, work, axes
+    def __init__(
+        self,
+        setting: Setting,
+        work: Sequence[Work],
+        axes: Sequence[tuple[AxisTable, AxisTable]],
+        thresholds: Sequence[Tensor],
+    ) -> None:
+        self.setting, self.work, self.axes, self._thresholds = setting, work, axes, thresholds
         batches = len(setting.batches)
         wanted = min(MOST, max(64, len(setting.data) // SHARE))
         self._every = max(1, batches * setting.method.batch_size // wanted)
@@ -59,7 +65,12 @@ class NullSample:
             slots.append(-1 if image is None else len(self._images))
             if image is not None:
                 self._images.append(self._prepared(image))
-        self._chunks.append(tuple(chunk.clone() for chunk in chunks))
+        self._chunks.append(
+            tuple(
+                item.store.gatherer.prune(chunk, level).clone()
+                for item, chunk, level in zip(self.work, chunks, self._thresholds)
+            )
+        )
         self._slots.append(slots)
 
     def _prepared(self, image: "broden.ImageLabels") -> _Image:
@@ -76,12 +87,12 @@ class NullSample:
         held = sum(1 << int(k) for k in np.unique(primary[seen > 0]) if k >= 0)
         return _Image(planes, scalars, held)
 
-    def draw(self, draws: int, thresholds: Sequence[Tensor], shifts: bool = False) -> list[Null]:
+    def draw(self, draws: int, shifts: bool = False) -> list[Null]:
         """The null of each part from `draws` seeded draws; with `shifts` the labels are moved as well."""
         random = np.random.Generator(np.random.PCG64(0))
         count = len(self._images)
         still = np.zeros((count, 2), np.int64)
-        observed = self._best(np.arange(count), still, thresholds)
+        observed = self._best(np.arange(count), still)
         drawn: list[list[np.ndarray]] = [[] for _ in self.work]
         progress = Progress("null", draws, 0, "draws")
         for _ in range(draws):
@@ -91,13 +102,13 @@ class NullSample:
             moves = still
             if shifts:
                 moves = np.stack([random.integers(0, side, count) for side in self.setting.data.label_size], 1)
-            for part, best in enumerate(self._best(other, moves, thresholds)):
+            for part, best in enumerate(self._best(other, moves)):
                 drawn[part].append(best)
             progress.advance(1)
         progress.close()
         return [Null(count, seen, np.stack(best)) for seen, best in zip(observed, drawn)]
 
-    def _best(self, other: np.ndarray, moves: np.ndarray, thresholds: Sequence[Tensor]) -> list[np.ndarray]:
+    def _best(self, other: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
         """Best IoU [U] of each part where image i has the labels of image other[i], moved by moves[i]."""
         setting = self.setting
         primary = setting.primary.to(setting.resources.device)
@@ -107,7 +118,7 @@ class NullSample:
         ]
         for chunks, slots in zip(self._chunks, self._slots):
             packed = self._packed(slots, other, moves).to(setting.resources.device)
-            for item, chunk, axes, threshold, count in zip(self.work, chunks, self.axes, thresholds, counts):
+            for item, chunk, axes, threshold, count in zip(self.work, chunks, self.axes, self._thresholds, counts):
                 count.update(
                     chunk, packed, setting.node_size(item.part), axes, threshold, primary, setting.convention.area
                 )

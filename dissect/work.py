@@ -100,11 +100,11 @@ class Work:
             self.store.put(batch, chunk(), self.bound)
 
     def candidates(self, batch: int, fresh: dict[str, Tensor], valid: Tensor, threshold: Tensor) -> Chunk:
-        """The nodes of a batch above threshold [U] and their neighbours, from the store, or from maps that were made
-        again: those in `fresh`, or made here where the store finds its file damaged."""
+        """The nodes of a batch above threshold [U], or above a lower bound of it, and their neighbours: from the store,
+        or from maps that were made again, those in `fresh`, or made here where the store finds its file damaged."""
         kept = self.store.get(batch)
         if kept is not None:
-            return self.store.gatherer.prune(kept, threshold)
+            return kept
         fresh = fresh or next(self.setting.measured_again([batch]))
         values = self.values(fresh)
         peak = torch.where(values.isfinite(), values, -torch.inf).amax((1, 2))
