@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dissect import ops
 
-_FEW = 64  # units whose tails are copied at once
+_AT_ONCE = 1 << 20  # values of tails that are copied at once, if one unit has no more
 BLOCKS = 64
 """Batch b belongs to block b % BLOCKS, in every run. Moments are summed per block, so that they do not depend on how a
 run is cut; shards are sets of blocks, and so are the groups of images that intervals are computed from. Neighbouring
@@ -98,8 +98,9 @@ class LayerScan:
 
     def _slices(self) -> Iterator[slice]:
         """All units, a few at a time: a copy of all tails would not be within anybody's budget."""
-        for first in range(0, len(self.fill), _FEW):
-            yield slice(first, first + _FEW)
+        few = max(1, _AT_ONCE // max(1, self.tail.shape[1]))
+        for first in range(0, len(self.fill), few):
+            yield slice(first, first + few)
 
     def _filled(self, few: slice) -> Tensor:
         """The tails of some units with -inf in the free slots."""
