@@ -23,6 +23,8 @@ LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most h
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
 RESERVE_SHARE, RESERVE = 8, 96 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
+BATCH_SHARE = 3  # at most a third for the first batches, all of whose nodes are candidates
+BATCH_COPIES = 3.25  # of those nodes while they are gathered: what threads collect, in vectors that double, and a room
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
 
@@ -89,15 +91,17 @@ def make_plan(
     bins = BINS if 4 * BINS * sum(shape[2] for shape in shapes.values()) <= memory // HISTOGRAM_SHARE else 0
     counts = OverlapCounts.bytes_needed(1, *vocabulary)
     passes: list[list[Part]] = [[]]
-    used = 0
+    used = gathered = 0
     needs: dict[str, _Need] = {}
     for layer, (height, width, units) in shapes.items():
         places, nodes = convention.places((height, width), label_size), math.prod(convention.nodes((height, width)))
         keep = tail_length(convention, quantile, images * places)
+        layout = Layout.of(units, batch, nodes)
         needs[layer] = need = _Need(
             LayerScan.tail_bytes(keep, places),
             LayerScan.other_bytes(exemplars, BLOCKS, bins) + 4 * exemplars * height * width,
-            Layout.of(units, batch, nodes).expected(keep, nodes),
+            layout.expected(keep, nodes),
+            int(batch * nodes * (4 + BATCH_COPIES * (4 + layout.place))),
         )
         each = max(need.tail, counts) + need.rest
         if each > room:
@@ -108,22 +112,22 @@ def make_plan(
             )
         first = 0
         while first < units:
-            count = min(units - first, (room - used) // each)
-            if count == 0:
+            count = min(units - first, (room - used) // each, (memory // BATCH_SHARE - gathered) // need.batch)
+            if count <= 0 and passes[-1]:
                 passes.append([])
-                used = 0
+                used = gathered = 0
                 continue
+            count = max(1, count)
             passes[-1].append(Part(layer, first, first + count, height, width, places, keep))
             used += count * each
+            gathered += count * need.batch
             first += count
     totals = [_total(parts, needs) for parts in passes]
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
-    peaks, labels, reserve = (
-        bytes_of(images, total, every),
-        memory // LABEL_SHARE,
-        min(memory // RESERVE_SHARE, RESERVE),
-    )
+    peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
+    # While first batches are gathered there are few labels yet.
+    reserve = max(min(memory // RESERVE_SHARE, RESERVE), *(need.batch - labels for need, _ in totals))
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals
@@ -138,12 +142,13 @@ def make_plan(
 
 @dataclass(frozen=True)
 class _Need:
-    """Bytes: of tails, which end with the pass over the images; of all else that is kept by unit, counts apart; and of
-    candidates, as far as can be foretold."""
+    """Bytes: of tails, which end with the pass over the images; of all else that is kept by unit, counts apart; of
+    candidates, as far as can be foretold; and of a batch that is gathered whole."""
 
     tail: int
     rest: int
     candidates: int
+    batch: int
 
 
 def _total(parts: Sequence[Part], needs: Mapping[str, _Need]) -> tuple[_Need, int]:
@@ -153,6 +158,7 @@ def _total(parts: Sequence[Part], needs: Mapping[str, _Need]) -> tuple[_Need, in
         sum(units * need.tail for units, need in each),
         sum(units * need.rest for units, need in each),
         sum(units * need.candidates for units, need in each),
+        sum(units * need.batch for units, need in each),
     ), sum(units for units, _ in each)
 
 
