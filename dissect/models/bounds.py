@@ -13,9 +13,7 @@ _MODULES = (
     nn.ReLU, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d, nn.Dropout, nn.Flatten,
     nn.Identity,
 )  # fmt: skip
-_FUNCTIONS = (
-    F.relu, torch.relu, F.dropout, F.max_pool2d, F.avg_pool2d, F.adaptive_avg_pool2d, torch.flatten, torch.cat,
-)  # fmt: skip
+_FUNCTIONS = F.relu, torch.relu, F.max_pool2d, F.adaptive_avg_pool2d, torch.flatten, torch.cat
 _SUMS = operator.add, operator.iadd, torch.add
 _METHODS = "relu", "flatten", "contiguous"
 
@@ -39,7 +37,7 @@ def _after(node: fx.Node, named: Mapping[str, nn.Module], given: list[float]) ->
         return _through(named[str(node.target)], given[0])
     if node.op == "call_function":
         if node.target in _SUMS:
-            return sum(given) if len(given) == len(node.args) else math.inf
+            return sum(given) if len(given) == len(node.args) and not node.kwargs else math.inf
         return max(given) if node.target in _FUNCTIONS else math.inf
     return max(given) if node.op == "output" or node.target in _METHODS else math.inf
 
@@ -47,7 +45,7 @@ def _after(node: fx.Node, named: Mapping[str, nn.Module], given: list[float]) ->
 def _through(module: nn.Module, given: float) -> float:
     if type(module) is nn.ReLU6:
         return min(given, 6.0)
-    if type(module) in _MODULES:
+    if type(module) in _MODULES and getattr(module, "divisor_override", None) is None:
         return given
     rule = _RULES.get(type(module))
     return rule(module, given) if rule else math.inf

@@ -22,9 +22,12 @@ class Chains:
 
     def alone(self, name: str) -> bool:
         """Whether a module is called once, has no hooks, and is not looked into or read."""
+        used = name in self._touched or name in self.keep or self.hooked(name)
+        return self._calls[name] == 1 and not used
+
+    def hooked(self, name: str) -> bool:
         module = self.named[name]
-        hooked = bool(module._forward_hooks or module._forward_pre_hooks)
-        return self._calls[name] == 1 and name not in self._touched and name not in self.keep and not hooked
+        return bool(module._forward_hooks or module._forward_pre_hooks)
 
     def after_convolutions(self) -> Iterator[tuple[fx.Node, fx.Node]]:
         """Calls of a Conv2d that is alone and of the module that takes its output, which nothing else does and no kept

@@ -87,7 +87,8 @@ def _fit(chains: Chains, conv: fx.Node, relu: fx.Node) -> bool:
     """Whether oneDNN has what two modules do together."""
     before, after = chains.named[str(conv.target)], chains.named[str(relu.target)]
     assert isinstance(before, nn.Conv2d)
-    return type(after) in _AFTER and isinstance(before.padding, tuple) and before.padding_mode == "zeros"
+    plain = isinstance(before.padding, tuple) and before.padding_mode == "zeros"
+    return plain and type(after) in _AFTER and not chains.hooked(str(relu.target))
 
 
 class _Fused(nn.Module):
