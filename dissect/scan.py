@@ -103,9 +103,11 @@ class LayerScan:
             yield slice(first, first + few)
 
     def _filled(self, few: slice) -> Tensor:
-        """The tails of some units with -inf in the free slots."""
-        free = torch.arange(self.tail.shape[1], device=self.tail.device) >= self.fill[few, None]
-        return self.tail[few].masked_fill(free, -math.inf)
+        """A copy of the tails of some units with -inf in the free slots."""
+        tails = self.tail[few].clone()
+        for tail, fill in zip(tails, self.fill[few].tolist()):
+            tail[fill:] = -math.inf
+        return tails
 
     def sort(self) -> None:
         """Bring the tail into one defined form: the `keep` largest values, descending, zeros behind them."""
@@ -130,8 +132,16 @@ class LayerScan:
 
         -inf where a unit has fewer finite values.
         """
-        most, wanted = max(ranks) + 1, list(ranks)
-        return torch.cat([self._filled(few).topk(most).values[:, wanted] for few in self._slices()]).cpu()
+        places = [self.tail.shape[1] - 1 - rank for rank in ranks]
+
+        def of(few: slice) -> Tensor:
+            tails = self._filled(few).cpu().numpy()
+            tails.partition(
+                places, axis=1
+            )  # sorting them, or asking torch for indices too, takes three times the memory
+            return torch.from_numpy(tails[:, places])
+
+        return torch.cat([of(few) for few in self._slices()])
 
     def drop_tail(self) -> None:
         """Give back the memory of the tails, once thresholds are read out."""
