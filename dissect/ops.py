@@ -1,4 +1,5 @@
-"""The door to the compiled kernels: one wrapper per op, with shapes. Nothing else touches `torch.ops`.
+"""The door to the compiled kernels and to the fused ones of oneDNN: one wrapper per op, with shapes. Nothing else
+touches `torch.ops`.
 
 The schemas stand in `csrc/ops.cpp`. Where the compiled module is missing, the same schemas are defined from
 Python and `reference` stands behind them, so there is one call path; `backend()` says which half runs and why.
@@ -10,6 +11,7 @@ Axes: B images, P = h * w places, U units, L labels (largest number + 1), K plan
 import importlib
 import os
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -289,3 +291,26 @@ def render_patterns(
     lightness, or hue, lightness, saturation, after a sigmoid.
     """
     torch.ops.dissect.render_patterns(kinds, neuron_start, link_start, sender, weight, places, out)
+
+
+def fuses(dtype: torch.dtype) -> bool:
+    """Whether this torch and this processor can take what follows a convolution into it (oneDNN)."""
+    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
+        return False
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()))
+
+
+def fused_weight(conv: torch.nn.Conv2d, shape: torch.Size) -> Tensor:
+    """The weight of a convolution laid out for `fused_convolution` of inputs [B, C, h, w] of about that shape."""
+    how = conv.padding, conv.stride, conv.dilation, conv.groups
+    weight: Tensor = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *how, list(shape))
+    return weight
+
+
+def fused_convolution(
+    x: Tensor, conv: torch.nn.Conv2d, weight: Tensor, after: str, scalars: Sequence[float] = ()
+) -> Tensor:
+    """What conv gives for x [B, C, h, w], then `relu` or `hardtanh` (scalars: its ends); NaN becomes a number."""
+    how = conv.padding, conv.stride, conv.dilation, conv.groups
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *how, after, list(scalars), "")
+    return y

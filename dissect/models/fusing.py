@@ -5,19 +5,22 @@ own passes NaN on. So a pair is fused only where no NaN can arise: where the wei
 any value up to there to where float32 overflows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
-import torch
 from torch import Tensor, fx, nn
 
+from dissect import ops
 from dissect.models.bounds import bounds
 from dissect.models.chains import Chains, trace
 
 LIMIT = 1e30  # far below the largest float32 and bfloat16, 3.4e38: rounding and partial sums may add to a bound
 
-# As oneDNN's operator takes them: name, scalars, algorithm.
-_AFTER = {nn.ReLU: ("relu", [], ""), nn.ReLU6: ("hardtanh", [0.0, 6.0], "")}
+# As oneDNN's operator takes them: name and scalars.
+_AFTER: Mapping[type[nn.Module], tuple[str, tuple[float, ...]]] = {
+    nn.ReLU: ("relu", ()),
+    nn.ReLU6: ("hardtanh", (0.0, 6.0)),
+}
 
 
 class Fusing:
@@ -60,12 +63,7 @@ class Fusing:
 
 def _pairs(module: nn.Module, keep: Sequence[str], largest: float) -> list[tuple[str, str]]:
     """Names of convolutions and of the ReLUs to fuse into them; none where this torch or processor cannot."""
-    dtypes = {value.dtype for value in module.parameters()}
-    if not torch.backends.mkldnn.is_available() or not hasattr(torch.ops.mkldnn, "_convolution_pointwise"):
-        return []
-    if not dtypes <= {torch.float32, torch.bfloat16} or (
-        torch.bfloat16 in dtypes and not torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    ):
+    if not all(ops.fuses(dtype) for dtype in {value.dtype for value in module.parameters()}):
         return []
     try:
         graph = trace(module)
@@ -97,14 +95,12 @@ class _Fused(nn.Module):
     def __init__(self, conv: nn.Conv2d, relu: nn.Module) -> None:
         super().__init__()
         self._conv, self._after = [conv], _AFTER[type(relu)]  # a list: not a child, names stay
-        self._shape = conv.padding, conv.stride, conv.dilation, conv.groups
         self._weight: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        conv = self._conv[0]
         if self._weight is None:
-            self._weight = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *self._shape, list(x.shape))
-        y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, self._weight, conv.bias, *self._shape, *self._after)
+            self._weight = ops.fused_weight(self._conv[0], x.shape)
+        y = ops.fused_convolution(x, self._conv[0], self._weight, *self._after)
         y.rectified = True  # type: ignore[attr-defined]
         return y
 
