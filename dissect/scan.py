@@ -136,9 +136,7 @@ class LayerScan:
 
         def of(few: slice) -> Tensor:
             tails = self._filled(few).cpu().numpy()
-            tails.partition(
-                places, axis=1
-            )  # sorting them, or asking torch for indices too, takes three times the memory
+            tails.partition(places, axis=1)  # torch would sort, and put indices beside it: three times the memory
             return torch.from_numpy(tails[:, places])
 
         return torch.cat([of(few) for few in self._slices()])

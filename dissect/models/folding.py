@@ -35,8 +35,7 @@ def fold_batch_norms(module: nn.Module, keep: Sequence[str], notes: list[str]) -
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
         _fold(conv, norm)
-        parent, _, name = second.rpartition(".")
-        setattr(folded.get_submodule(parent), name, nn.Identity())
+        folded.set_submodule(second, nn.Identity())
     notes.append(f"{len(pairs)} batch norms folded into their convolutions")
     return folded.eval().requires_grad_(False)
 

@@ -49,16 +49,12 @@ class Fusing:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for name, module in self._before.items():
-            self._set(name, module)
+            self._module.set_submodule(name, module)
         self._before = {}
 
     def _put(self, name: str, module: nn.Module) -> None:
         self._before[name] = self._module.get_submodule(name)
-        self._set(name, module)
-
-    def _set(self, name: str, module: nn.Module) -> None:
-        parent, _, own = name.rpartition(".")
-        setattr(self._module.get_submodule(parent), own, module)
+        self._module.set_submodule(name, module)
 
 
 def _pairs(module: nn.Module, keep: Sequence[str], largest: float) -> list[tuple[str, str]]:
