@@ -1,6 +1,7 @@
 // Upsample + threshold with corner pruning, straight to counts: only cells with a corner above the
 // threshold are interpolated, and only set pixels touch the label histogram.
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
@@ -43,6 +44,7 @@ constexpr int kAtOnce = 8;
 typedef float Values __attribute__((vector_size(4 * kAtOnce)));
 typedef int32_t Whole __attribute__((vector_size(4 * kAtOnce)));
 typedef uint8_t Flags __attribute__((vector_size(kAtOnce)));
+typedef uint16_t LabelValues __attribute__((vector_size(2 * kAtOnce)));
 
 // Appends the set pixels of the targets inside one cell; returns the new end of the list. Between two corners values
 // rise or fall, rounded or not, so that what is set is the left or the right end of a row. column_t may be read up to
@@ -80,7 +82,7 @@ DISSECT_CLONES uint16_t largest_of(const uint16_t* values, int64_t count) {
 }
 
 struct Labels {
-  const uint16_t* planes;
+  const uint16_t *planes, *planes_end;
   const int32_t* plane_start;
   const int32_t* scalars;
   const int32_t* scalar_start;
@@ -91,8 +93,21 @@ struct Labels {
   AreaRule rule;
 };
 
+// Pixels from here on that carry one label: all of them up to kAtOnce, or 1 at the end of the planes.
+inline int64_t alike(const uint16_t* pixel, const uint16_t* planes_end) {
+  if (planes_end - pixel < kAtOnce) {
+    return 1;
+  }
+  LabelValues values;
+  memcpy(&values, pixel, sizeof values);
+  const Flags different = __builtin_convertvector(values != values[0], Flags);
+  uint64_t word;
+  memcpy(&word, &different, sizeof word);
+  return std::countr_zero(word) / 8;
+}
+
 // Adds one mask to the unit's rows of the counts.
-void count_mask(
+DISSECT_CLONES void count_mask(
     const Labels& labels, int32_t image, const Run* begin, const Run* end, int64_t plane_size, int64_t* intersection,
     int64_t* area_row, int64_t* mask_total) {
   int64_t area = 0;
@@ -103,18 +118,29 @@ void count_mask(
   const bool track = labels.rule == AreaRule::kMaskTouches;
   for (int32_t k = labels.plane_start[image]; k < labels.plane_start[image + 1]; ++k) {
     const uint16_t* plane = labels.planes + k * plane_size;
+    uint16_t label = plane[begin->begin];  // neighbours mostly carry one label, which is then counted once
+    int64_t pixels = 0;
+    const auto add = [&] {
+      intersection[label] += pixels;
+      const int16_t category = track ? labels.primary[label] : int16_t{-1};
+      touched |= category >= 0 ? uint64_t{1} << category : 0;
+    };
     for (const Run* run = begin; run != end; ++run) {
-      const uint16_t *pixel = plane + run->begin, *last = pixel + run->length;
-      while (pixel != last) {  // neighbours mostly carry one label, which is then counted once
-        const uint16_t* first = pixel;
-        const uint16_t label = *first;
-        while (++pixel != last && *pixel == label) {
+      const uint16_t* pixel = plane + run->begin;
+      int64_t left = run->length;
+      do {
+        if (*pixel != label) {
+          add();
+          label = *pixel;
+          pixels = 0;
         }
-        intersection[label] += pixel - first;
-        const int16_t category = track ? labels.primary[label] : int16_t{-1};
-        touched |= category >= 0 ? uint64_t{1} << category : 0;
-      }
+        const int64_t same = std::min(left, alike(pixel, labels.planes_end));
+        pixel += same;
+        pixels += same;
+        left -= same;
+      } while (left);
     }
+    add();
   }
   for (int32_t s = labels.scalar_start[image]; s < labels.scalar_start[image + 1]; ++s) {
     const int32_t label = labels.scalars[s];
@@ -181,6 +207,7 @@ void overlap(
   const float* threshold_data = threshold.const_data_ptr<float>();
   const Labels label_view{
       plane_data,
+      plane_data + plane_values,
       plane_start.const_data_ptr<int32_t>(),
       scalar_data,
       scalar_start.const_data_ptr<int32_t>(),
