@@ -12,6 +12,7 @@ import broden
 from dissect import conventions
 from dissect.errors import DissectError
 from dissect.forward import Forward
+from dissect.heap import Heap
 from dissect.labels import LabelCache
 from dissect.method import Method, Resources
 from dissect.plan import Part, Plan
@@ -35,6 +36,7 @@ class Setting:
     cache: LabelCache
     faults: dict[int, broden.Fault] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
+    heap: Heap = field(default_factory=Heap)
     forwarded_again: int = 0
     disk_bytes: int = 0
     spilled_bytes: int = 0
@@ -100,6 +102,7 @@ class Setting:
     def _maps(self, batch: broden.Batch) -> dict[str, Tensor]:
         assert batch.images is not None, "the stream was asked for images"
         batch.images[~self.valid[batch.first : batch.first + len(batch.images)]] = 0
+        self.heap.trim()
         with self.timings.phase("forward_s"):
             return self.forward(batch.images)
 

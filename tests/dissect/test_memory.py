@@ -1,4 +1,5 @@
-"""When memory runs out: batches are halved, to the same bits, and what cannot be halved is a clear error.
+"""When memory runs out: batches are halved, to the same bits, and what cannot be halved is a clear error. And memory that
+nobody holds goes back.
 
 A child process gets a real limit on its address space; its network takes 64 MB an image.
 """
@@ -56,3 +57,39 @@ def test_batches_are_halved_until_they_fit() -> None:
     nothing = forward(20)
     assert nothing["code"] == 5
     assert "a single image of 6 x 6" in nothing["error"]
+
+
+HOLES = """
+import json, re
+from dissect.heap import EVERY, Heap
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) >> 10
+
+def tear(megabytes):
+    kept = [(b"x" * 50_000, bytes(1000)) for _ in range(megabytes * 20)]  # small blocks that stay between large ones
+    return [small for _, small in kept]
+
+heap, told = Heap(), []
+pins = tear(200)
+for _ in range(2 * EVERY):
+    heap.trim()
+    told.append(resident())
+few = tear(30)
+before = resident()
+for _ in range(2 * EVERY):
+    heap.trim()
+print(json.dumps({"told": told, "every": EVERY, "few": [before, resident()], "known": heap._known}))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to know its own size")
+def test_holes_in_the_heap_go_back_to_the_system_once_there_are_many() -> None:
+    done = subprocess.run([sys.executable, "-c", HOLES], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    if not found["known"]:
+        pytest.skip("this C library does not say what lies free")
+    before, after = found["told"][found["every"] - 2], found["told"][-1]
+    assert before - after > 100, found  # of 200 MB
+    few, still = found["few"]
+    assert abs(few - still) < 20, found
