@@ -1,5 +1,5 @@
-"""When memory runs out: batches are halved, to the same bits, and what cannot be halved is a clear error. And memory that
-nobody holds goes back.
+"""When memory runs out: batches are halved, to the same bits, and what cannot be halved is a clear error. And memory
+that nobody holds goes back.
 
 A child process gets a real limit on its address space; its network takes 64 MB an image.
 """
