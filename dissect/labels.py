@@ -86,13 +86,13 @@ def unite(planes: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarr
     carries at the same pixel is taken out of the later one.
     """
     scalars = np.unique(scalars)
-    if len(planes) and len(scalars):
-        planes = np.where(np.isin(planes, scalars), np.uint16(0), planes)
-    if len(planes) > 1:
+    if len(planes) > 1 or (len(planes) and len(scalars)):
         planes = planes.copy()
-        for k in range(1, len(planes)):
-            for earlier in range(k):
-                planes[k][planes[k] == planes[earlier]] = 0
+    for scalar in scalars.tolist():
+        planes[planes == scalar] = 0
+    for k in range(1, len(planes)):
+        for earlier in range(k):
+            planes[k][planes[k] == planes[earlier]] = 0
     return planes, scalars
 
 
