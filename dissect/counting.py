@@ -64,6 +64,7 @@ def count(setting: Setting, work: list[Work]) -> tuple[list[LayerResult], LabelT
         if sample is not None:
             sample.add(batch, chunks, labels)
         progress.advance(len(labels))
+        setting.heap.trim()
     progress.close()
     packer.totals.clear(0)
     ring = 1 if convention.pads else 0

@@ -32,7 +32,7 @@ class Heap:
             self._counts, self._trim = library.mallinfo2, library.malloc_trim
             self._counts.restype = _Counts
             self._trim.argtypes = [ctypes.c_size_t]
-            self._most = self.free + SLACK
+            self._least = self.free
 
     @property
     def free(self) -> int:
@@ -40,8 +40,12 @@ class Heap:
         return int(self._counts().fordblks) if self._known else 0
 
     def trim(self) -> None:
-        """Called once a batch, it acts when `SLACK` more bytes lie free than when it acted last."""
+        """Called once a batch, it acts when `SLACK` more bytes lie free than at any look since it acted last."""
         self._calls += 1
-        if self._known and self._calls % EVERY == 0 and self.free > self._most:
+        if not self._known or self._calls % EVERY:
+            return
+        free = self.free
+        self._least = min(self._least, free)
+        if free > self._least + SLACK:
             self._trim(0)
-            self._most = self.free + SLACK
+            self._least = free

@@ -30,6 +30,7 @@ def measure(setting: Setting, number: int, work: list[Work], batches: Sequence[i
             for item in work:
                 item.measure(batch, maps, valid)
         progress.advance(sizes[done])
+        setting.heap.trim()
         done += 1
         if time.monotonic() - saved > pause and done < len(batches):
             start = time.monotonic()

@@ -102,7 +102,6 @@ class Setting:
     def _maps(self, batch: broden.Batch) -> dict[str, Tensor]:
         assert batch.images is not None, "the stream was asked for images"
         batch.images[~self.valid[batch.first : batch.first + len(batch.images)]] = 0
-        self.heap.trim()
         with self.timings.phase("forward_s"):
             return self.forward(batch.images)
 
