@@ -136,6 +136,8 @@ def depth(options: argparse.Namespace) -> dict[str, Any]:
         "worst_feature_error": max(s["feature_error"] for s in told[100.0]),
         "feature_error": series["feature error, C = 100"],
         "gain_over_c1": ratio,
+        "best_feature_error": [s["feature_error_best"] for s in told[100.0]],
+        "best_gain_over_c1": [b["feature_error_best"] / a["feature_error_best"] for a, b in zip(*told.values())],
         "spread": series["restart spread"],
         "spread_spearman": rank_correlation(series["restart spread"]) if options.restarts > 1 else None,
         "seconds": sum(s["seconds"] for s in told[100.0]),
