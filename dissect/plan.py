@@ -22,8 +22,8 @@ from dissect.thresholds import tail_length
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
-RESERVE_SHARE, RESERVE = 8, 96 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
-BATCH_SHARE = 3  # at most a third for the first batches, all of whose nodes are candidates
+RESERVE_SHARE, RESERVE = 8, 160 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
+BATCH_SHARE, LATER_SHARE = 3, 4  # at most for a first batch, all of whose nodes are candidates; with the labels there
 BATCH_COPIES = 3.25  # of those nodes while they are gathered: what threads collect, in vectors that double, and a room
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
@@ -112,7 +112,8 @@ def make_plan(
             )
         first = 0
         while first < units:
-            count = min(units - first, (room - used) // each, (memory // BATCH_SHARE - gathered) // need.batch)
+            most = memory // (LATER_SHARE if len(passes) > 1 else BATCH_SHARE)
+            count = min(units - first, (room - used) // each, (most - gathered) // need.batch)
             if count <= 0 and passes[-1]:
                 passes.append([])
                 used = gathered = 0
@@ -126,8 +127,9 @@ def make_plan(
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
     peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
-    # While first batches are gathered there are few labels yet.
-    reserve = max(min(memory // RESERVE_SHARE, RESERVE), *(need.batch - labels for need, _ in totals))
+    # While the first batches of all are gathered there are few labels yet; passes that follow find them there.
+    early = [need.batch - (0 if number else labels) for number, (need, _) in enumerate(totals)]
+    reserve = max(min(memory // RESERVE_SHARE, RESERVE), *early)
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals

@@ -38,6 +38,7 @@ def test_passes_take_every_unit_once_and_hold_no_more_than_they_may(
         # Of a first batch every node is a candidate, of 5 bytes at least, more than twice there while it is gathered.
         whole = sum(part.units * batch * part.height * part.width * 5 * 2 for part in parts)
         assert whole <= memory // BATCH_SHARE or sum(part.units for part in parts) == 1
+    assert plan.candidate_bytes > 0
     held = max(plan.scan_bytes, plan.count_bytes) + plan.candidate_bytes + plan.label_bytes + plan.peak_bytes
     assert held < memory
 
