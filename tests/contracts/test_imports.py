@@ -21,7 +21,7 @@ DOORS = {
 
 # From the bottom to the top; a module imports only its own rank or lower ones, never the reverse.
 RANKS = (
-    ("ahead", "errors", "process", "progress", "prometheus", "suggest", "_C", "_C_cuda", "assets"),
+    ("ahead", "errors", "heap", "process", "progress", "prometheus", "suggest", "_C", "_C_cuda", "assets"),
     ("upsample", "reference", "histogram", "arena", "chunk"),
     ("ops",),
     ("conventions", "models", "gatherer"),
