@@ -23,7 +23,7 @@ LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most h
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
 RESERVE_SHARE, RESERVE = 8, 160 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
-BATCH_SHARE, LATER_SHARE = 3, 4  # at most for a first batch, all of whose nodes are candidates; with the labels there
+BATCH_SHARE, LATER_SHARE = 3, 8  # at most for a first batch, all of whose nodes are candidates; with the labels there
 BATCH_COPIES = 3.25  # of those nodes while they are gathered: what threads collect, in vectors that double, and a room
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little
 
@@ -127,9 +127,11 @@ def make_plan(
     total = sum(shape[2] for shape in shapes.values())
     every = stride(images, total, memory // PEAK_SHARE)
     peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
-    # While the first batches of all are gathered there are few labels yet; passes that follow find them there.
-    early = [need.batch - (0 if number else labels) for number, (need, _) in enumerate(totals)]
-    reserve = max(min(memory // RESERVE_SHARE, RESERVE), *early)
+    # While the first batches of all are gathered there are few labels yet; passes that follow find them there,
+    # and what the first left in the heap.
+    reserve = min(memory // RESERVE_SHARE, RESERVE)
+    first, later = totals[0][0].batch - labels, [reserve + need.batch for need, _ in totals[1:]]
+    reserve = max(reserve, first, *later)
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals
