@@ -32,19 +32,18 @@ class Heap:
             self._counts, self._trim = library.mallinfo2, library.malloc_trim
             self._counts.restype = _Counts
             self._trim.argtypes = [ctypes.c_size_t]
-            self._least = self.free
+            self._least = self._free()
 
-    @property
-    def free(self) -> int:
+    def _free(self) -> int:
         """Bytes of free blocks, whether pages stand behind them or not."""
-        return int(self._counts().fordblks) if self._known else 0
+        return int(self._counts().fordblks)
 
     def trim(self) -> None:
         """Called once a batch, it acts when `SLACK` more bytes lie free than at any look since it acted last."""
         self._calls += 1
         if not self._known or self._calls % EVERY:
             return
-        free = self.free
+        free = self._free()
         self._least = min(self._least, free)
         if free > self._least + SLACK:
             self._trim(0)

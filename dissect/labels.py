@@ -85,9 +85,7 @@ def unite(planes: np.ndarray, scalars: np.ndarray) -> tuple[np.ndarray, np.ndarr
     A label that covers the whole image as a scalar is taken out of the planes; a label that an earlier plane
     carries at the same pixel is taken out of the later one.
     """
-    scalars = np.unique(scalars)
-    if len(planes) > 1 or (len(planes) and len(scalars)):
-        planes = planes.copy()
+    scalars, planes = np.unique(scalars), planes.copy()
     for scalar in scalars.tolist():
         planes[planes == scalar] = 0
     for k in range(1, len(planes)):

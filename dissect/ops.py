@@ -302,8 +302,7 @@ def fuses(dtype: torch.dtype) -> bool:
 
 def fused_weight(conv: torch.nn.Conv2d, shape: torch.Size) -> Tensor:
     """The weight of a convolution laid out for `fused_convolution` of inputs [B, C, h, w] of about that shape."""
-    how = conv.padding, conv.stride, conv.dilation, conv.groups
-    weight: Tensor = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *how, list(shape))
+    weight: Tensor = torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *_geometry(conv), list(shape))
     return weight
 
 
@@ -311,6 +310,12 @@ def fused_convolution(
     x: Tensor, conv: torch.nn.Conv2d, weight: Tensor, after: str, scalars: Sequence[float] = ()
 ) -> Tensor:
     """What conv gives for x [B, C, h, w], then `relu` or `hardtanh` (scalars: its ends); NaN becomes a number."""
-    how = conv.padding, conv.stride, conv.dilation, conv.groups
-    y: Tensor = torch.ops.mkldnn._convolution_pointwise(x, weight, conv.bias, *how, after, list(scalars), "")
+    y: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, conv.bias, *_geometry(conv), after, list(scalars), ""
+    )
     return y
+
+
+def _geometry(conv: torch.nn.Conv2d) -> tuple[object, ...]:
+    """As oneDNN's operators take it."""
+    return conv.padding, conv.stride, conv.dilation, conv.groups

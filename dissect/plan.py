@@ -129,9 +129,8 @@ def make_plan(
     peaks, labels = bytes_of(images, total, every), memory // LABEL_SHARE
     # While the first batches of all are gathered there are few labels yet; passes that follow find them there,
     # and what the first left in the heap.
-    reserve = min(memory // RESERVE_SHARE, RESERVE)
-    first, later = totals[0][0].batch - labels, [reserve + need.batch for need, _ in totals[1:]]
-    reserve = max(reserve, first, *later)
+    buffers = min(memory // RESERVE_SHARE, RESERVE)
+    reserve = max(buffers, totals[0][0].batch - labels, *(buffers + need.batch for need, _ in totals[1:]))
     blocks = 1
     if len(passes) == 1:
         ((need, units),) = totals
