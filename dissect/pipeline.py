@@ -194,6 +194,7 @@ def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
             del items
             if passes > 1:
                 done = save_pass(setting, shelf, number, *done), done[1]
+                setting.heap.give_back()
         pieces += done[0]
         totals = done[1]
     assert totals is not None

@@ -1,9 +1,12 @@
-"""Where places of a code stay wrong, in a picture that is right elsewhere: others are tried, and taken place by place.
+"""Where a descent was caught: others are tried, and what is better is taken, place by place or whole.
 
 A layer that sees few pixels at a place has as many separate traps as places, and every descent ends with some places
 caught, but not the same ones. Of two pictures each place is taken from the one whose code is nearer there, the
 seams are lowered away, and the whole is kept if its energy is lower: recombination of local minima, then basin hopping
 (Wales & Doye 1997) whose hops are judged by place.
+
+The energy of a code without places has edges, where a ReLU begins or a pooling changes its mind, and L-BFGS ends on one
+though it leads further down. A short way with Adam leaves it, L-BFGS goes on from there, and what is lower is kept.
 """
 
 from collections.abc import Callable
@@ -21,8 +24,6 @@ from dissect.inversion.objectives import At, CodeError
 from dissect.inversion.optimisers import per_sample
 from dissect.inversion.task import Task
 
-SEAMS = 60  # iterations that lower the seams away
-
 # A task and where it starts (None: where its image says) -> where its steps lead.
 Descend = Callable[[Task, Variables | None], Variables]
 
@@ -30,22 +31,29 @@ Descend = Callable[[Task, Variables | None], Variables]
 def mended(task: Task, number: int, variables: Variables, descend: Descend) -> tuple[Variables, Tensor]:
     """Round `number` of `task.mend`: another descent, from a new start while number < again, else a hop; and whether it
     gained anything, [B]. The energy of no sample rises."""
-    mend, image = task.mend, task.image
+    mend = task.mend
     assert mend is not None
-    assert isinstance(image, Spectrum)
     other = replace(task, seeds=draws.others(task.seeds, number))
     if number < mend.again:
         tried = descend(other, None)
     else:
         tried = descend(replace(other, phases=(mend.hop,)), variables)
-    with torch.no_grad():
-        here, there = image.image(variables), image.image(tried)
-        better = (_places(task, there) < _places(task, here)).to(here)
-        blend = torch.lerp(here, there, blur(better, mend.seam))
-    joined, energy = lower(task, image.variables(blend), SEAMS)
+    if mend.seam is not None:
+        tried = _joined(task, variables, tried, mend.seam)
+    found, energy = lower(task, tried, mend.iterations)
     _, before = lower(task, variables, 0)
-    kept = tuple(torch.where(per_sample(energy < before, x).bool(), new, x) for new, x in zip(joined, variables))
+    kept = tuple(torch.where(per_sample(energy < before, x).bool(), new, x) for new, x in zip(found, variables))
     return kept, before - energy > ENOUGH * before.abs()
+
+
+@torch.no_grad()
+def _joined(task: Task, variables: Variables, tried: Variables, seam: float) -> Variables:
+    """One picture with each place from where its code is nearer."""
+    image = task.image
+    assert isinstance(image, Spectrum)
+    here, there = image.image(variables), image.image(tried)
+    better = (_places(task, there) < _places(task, here)).to(here)
+    return image.variables(torch.lerp(here, there, blur(better, seam)))
 
 
 def _places(task: Task, z: Tensor) -> Tensor:

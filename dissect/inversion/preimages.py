@@ -38,17 +38,24 @@ SIGMA_227 = 27098.1
 LAMBDA_ALPHA = 8e-10
 
 # Ours: the descent over the spectrum. Steps while the objective gains weight and after; first and last rate; faintness
-# of the start; noise of a step, in rates; rounds of L-BFGS at the end, at most; further descents and hops where a place
-# of the code sees few pixels, steps and rates of a hop.
+# of the start; noise of a step, in rates; rounds of L-BFGS at the end, at most.
 SPECTRUM_STEPS = 2100, 900
 SPECTRUM_RATES = 0.4, 0.004
 FAINT = 0.01
 NOISE = 0.5
 FINISH = 50
+
+# What follows where a place of the code sees few pixels, and where the code keeps no places: further descents and hops,
+# steps and rates of a hop, and iterations of L-BFGS after it.
+FEW = 5  # pixels from place to place
 AGAIN, HOPS = 5, 20
 HOP_STEPS = 300
 HOP_RATES = 0.2, 0.004
-FEW = 5  # pixels from place to place
+SEAMS = 60
+WHOLE_HOPS = 16
+WHOLE_STEPS = 400
+WHOLE_RATES = 0.01, 0.001
+WHOLE_ITERATIONS = 400
 
 Priors = tuple[tuple[float, Prior], ...]
 
@@ -58,9 +65,9 @@ class Recipe:
     """How to invert. `weight` is IJCV's C; `variation` CVPR's lambda of TV (None: 1, 10 or 100 by depth).
 
     `setting`: `ijcv16` and `cvpr15` as published; `spectrum` minimises the energy of ijcv16 over the picture's
-    spectrum, from a faint start, with Adam, while C grows to its value and noise dies away, ends with L-BFGS, and mends
-    what is wrong in places where a layer sees few pixels at each: nine times the steps and there six times as many
-    descents, and a lower energy where pooling or depth is a trap.
+    spectrum, from a faint start, with Adam, while C grows to its value and noise dies away, ends with L-BFGS, and frees
+    what was caught: place by place where a layer sees few pixels at each, whole where it keeps no places (see `mend`).
+    A lower energy where pooling or depth is a trap, for some twenty to fifty times the steps.
     `typical`: B and V as `published`, for photos of about 224 pixels, or `measured` on the originals, so that both
     priors are 1 on them whatever their size and subject. `settle` steps without jitter end it (published: 50 at a
     tenth of the rate; more of them go at the full rate before those). `shorter` divides the published numbers of
@@ -193,10 +200,19 @@ def _spectrum(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray
         Phase(rising, first, between, ratios=True, rise=rise, noise=NOISE),
         Phase(steady, between, last, ratios=True, noise=NOISE),
     )
-    stride = network.stride(objective.layer)
-    hop = Phase(recipe.steps(HOP_STEPS), HOP_RATES[0], HOP_RATES[1], ratios=True, noise=NOISE)
-    mend = Mend(recipe.steps(AGAIN), recipe.steps(HOPS), hop, stride / 2) if stride <= FEW else None
+    mend = _mend(network.stride(objective.layer), network.shape(objective.layer), recipe)
     return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors, recipe.steps(FINISH), mend)
+
+
+def _mend(stride: int, shape: tuple[int, ...], recipe: Recipe) -> Mend | None:
+    """By place where a place sees few pixels, whole where a code of that shape keeps no places."""
+    if stride <= FEW:
+        hop = Phase(recipe.steps(HOP_STEPS), *HOP_RATES, ratios=True, noise=NOISE)
+        return Mend(recipe.steps(AGAIN), recipe.steps(HOPS), hop, SEAMS, stride / 2)
+    if math.prod(shape[1:]) == 1:
+        hop = Phase(recipe.steps(WHOLE_STEPS), *WHOLE_RATES, ratios=True)
+        return Mend(0, recipe.steps(WHOLE_HOPS), hop, WHOLE_ITERATIONS)
+    return None
 
 
 def _cvpr15(network: Network, layer: str, recipe: Recipe, score: CodeError, seeds: np.ndarray) -> Task:

@@ -39,13 +39,15 @@ class Phase:
 
 @dataclass(frozen=True)
 class Mend:
-    """Rounds that put right what is wrong in places (see `mend`): so many descents from new starts, then so many hops.
-    seam: pixels over which pictures are blended."""
+    """Rounds after the descent (see `mend`): so many descents from new starts, then so many hops; so many iterations of
+    L-BFGS after each. seam: pixels over which pictures are blended where they are taken place by place; None: they are
+    taken or left whole."""
 
     again: int
     hops: int
     hop: Phase
-    seam: float
+    iterations: int
+    seam: float | None = None
 
     @property
     def rounds(self) -> int:
@@ -119,7 +121,13 @@ def _phase(phase: Phase) -> dict[str, object]:
 
 
 def _mend(mend: Mend) -> dict[str, object]:
-    return {"again": mend.again, "hops": mend.hops, "hop": _phase(mend.hop), "seam": mend.seam}
+    return {
+        "again": mend.again,
+        "hops": mend.hops,
+        "hop": _phase(mend.hop),
+        "iterations": mend.iterations,
+        "seam": mend.seam,
+    }
 
 
 def _named(part: object) -> dict[str, object]:
