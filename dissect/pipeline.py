@@ -30,6 +30,7 @@ from dissect.errors import SpecError
 from dissect.estimate import Estimate, estimate
 from dissect.finished import load_pass, save_pass
 from dissect.forward import Forward
+from dissect.heap import Heap
 from dissect.labels import LabelCache, LabelTotals
 from dissect.measuring import measure as measure_batches
 from dissect.method import Method, Resources
@@ -175,7 +176,8 @@ def _setting(
             units = shapes[layer][2]
             if len(values) != units:
                 raise SpecError(f"{len(values)} thresholds are given for layer {layer!r}, which has {units} units")
-        yield Setting(data, method, resources, forward, plan, announce, given, LabelCache(plan.label_bytes))
+        cache, heap = LabelCache(plan.label_bytes), Heap(resources.memory // 2)
+        yield Setting(data, method, resources, forward, plan, announce, given, cache, heap=heap)
 
 
 def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:
