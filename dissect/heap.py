@@ -14,8 +14,8 @@ class Heap:
 
     Before 2.38 glibc does not find aligned blocks again that it was given back (its bug 14581), and torch aligns large
     tensors to huge pages: every so many batches one more lay free. What lies free in the heaps of threads, glibc does
-    not tell; so the size of the process decides, once it has grown by more than `quiet` bytes: to touch pages again that
-    were given back took a tenth of a short run's time. Does nothing with another C library.
+    not tell; so the size of the process decides, once it has grown by more than `quiet` bytes: touching pages again
+    that were given back took a tenth of a short run's time. Does nothing with another C library.
     """
 
     def __init__(self, quiet: int = 0) -> None:
