@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 
 import broden
-from dissect.chunk import Layout
 from dissect.plan import Part
 from dissect.progress import duration, size
 from dissect.setting import Setting
@@ -60,8 +59,7 @@ def _most_candidates(setting: Setting, part: Part) -> int:
     """Bytes of all candidates of a part, if each value above the threshold stands alone."""
     height, width = setting.node_size(part)
     values = part.keep * part.units
-    layout = Layout.of(part.units, setting.method.batch_size, height * width)
-    return layout.size(values, min(_NEIGHBOURS, height * width) * values)
+    return setting.layout(part).size(values, min(_NEIGHBOURS, height * width) * values)
 
 
 def _seconds_of_a_batch(setting: Setting) -> float:

@@ -177,7 +177,7 @@ def _setting(
             if len(values) != units:
                 raise SpecError(f"{len(values)} thresholds are given for layer {layer!r}, which has {units} units")
         cache, heap = LabelCache(plan.label_bytes), Heap(resources.memory // 2)
-        yield Setting(data, method, resources, forward, plan, announce, given, cache, heap=heap)
+        yield Setting(data, method, resources, forward, plan, announce, given, cache, heap)
 
 
 def _result(setting: Setting, work: Callable[[int], list[Work]]) -> Result:

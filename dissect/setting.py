@@ -10,6 +10,7 @@ from torch import Tensor
 
 import broden
 from dissect import conventions
+from dissect.chunk import Layout
 from dissect.errors import DissectError
 from dissect.forward import Forward
 from dissect.heap import Heap
@@ -34,9 +35,9 @@ class Setting:
     announce: Callable[[str], None]
     given: Mapping[str, Tensor]
     cache: LabelCache
+    heap: Heap
     faults: dict[int, broden.Fault] = field(default_factory=dict)
     timings: Timings = field(default_factory=Timings)
-    heap: Heap = field(default_factory=Heap)
     forwarded_again: int = 0
     disk_bytes: int = 0
     spilled_bytes: int = 0
@@ -55,6 +56,11 @@ class Setting:
     def node_size(self, part: Part) -> tuple[int, int]:
         """Nodes of a map, with the ring that a convention may put around it."""
         return self.convention.nodes((part.height, part.width))
+
+    def layout(self, part: Part) -> Layout:
+        """How candidates of a part lie in bytes."""
+        height, width = self.node_size(part)
+        return Layout.of(part.units, self.method.batch_size, height * width)
 
     def span(self, batch: int) -> range:
         """Positions of a batch."""

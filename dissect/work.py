@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dissect import conventions, reference
 from dissect.candidates import CandidateStore
-from dissect.chunk import Chunk, Layout
+from dissect.chunk import Chunk
 from dissect.gatherer import Gatherer
 from dissect.peaks import Peaks
 from dissect.plan import Part
@@ -50,7 +50,7 @@ class Work:
         height, width = setting.node_size(part)
         store = CandidateStore(
             Gatherer(height, width, resources.device, 1 if resources.device == "cpu" else 2),
-            Layout.of(part.units, method.batch_size, height * width),
+            setting.layout(part),
             setting.plan.candidate_bytes // share,
             resources.disk // share,
             resources.folder / f"{number}-{index}",
