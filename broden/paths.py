@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 256 * 2**20
 """No single image or plane may be larger. A Broden picture has some 20 kB."""
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_UNSEEN = ("Cc", "Cs", "Zl", "Zp")
 
 
 def fault_in(name: str) -> str | None:
@@ -31,8 +32,9 @@ def fault_in(name: str) -> str | None:
         return "empty file name"
     if len(name.encode("utf-8", "surrogatepass")) > 4000:
         return "file name longer than 4,000 bytes"
-    for form in (name, unicodedata.normalize("NFKC", name)):
-        if any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in form):
+    plain = name.isascii()  # it has no other form, and a set names hundreds of thousands
+    for form in (name,) if plain else (name, unicodedata.normalize("NFKC", name)):
+        if not form.isprintable() if plain else any(unicodedata.category(letter) in _UNSEEN for letter in form):
             return f"control character in the file name {name!r}"
         if "\\" in form:
             return f"backslash in the file name {name!r}; expected forward slashes"

@@ -4,6 +4,7 @@ dropped."""
 from collections.abc import Sequence
 
 import numpy as np
+from torch import Tensor
 
 from dissect import thresholds
 from dissect.ahead import ahead
@@ -102,7 +103,12 @@ def _finish(
         part.layer, (part.height, part.width), at.n, at.k, at.threshold.numpy(), scan.low.cpu().numpy(),
         scan.high.cpu().numpy(), mean, spread, nonfinite.numpy(),
         intersection.cpu().numpy(), counts.area.sum(0).cpu().numpy(), counts.mask.cpu().numpy(), exemplars,
-        counts.intersection[:blocks].cpu().numpy(), counts.area[:blocks].cpu().numpy(),
+        _by_block(counts.intersection, blocks), _by_block(counts.area, blocks),
         Histogram.from_table(scan.histogram.cpu().numpy()) if len(scan.histogram) else None, null,
         item.peaks.value.cpu().numpy(),
     )  # fmt: skip
+
+
+def _by_block(counts: Tensor, blocks: int) -> np.ndarray:
+    """Counts [B, ...] by block, [0, ...] where there are none: not a view, which would keep the whole in memory."""
+    return counts.cpu().numpy() if blocks else np.empty((0, *counts.shape[1:]), np.int64)

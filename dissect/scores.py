@@ -11,7 +11,7 @@ import numpy as np
 BEST_CONCEPTS = 20  # of each unit, in the score table
 BEST_UNITS = 200  # of each concept, in the score table
 REALS = frozenset({"iou", "iou_low", "iou_high", "phi", "iqr", "ap"})  # columns of the score table that are float64
-_BLOCK = 8 << 20  # scores worked on at a time
+_BLOCK = 2 << 20  # scores worked on at a time
 
 
 def iou(intersection: np.ndarray, unit_area: np.ndarray, concept_area: np.ndarray) -> np.ndarray:
@@ -126,8 +126,8 @@ def score_table(counts: Counts, best_concepts: int = BEST_CONCEPTS, best_units: 
         chosen = np.zeros(scores.shape, dtype=bool)
         np.put_along_axis(chosen, order, True, axis=0)
         wanted[:, first : first + concept_step] = chosen & (scores > 0)
-    unit_rank = np.zeros((units, len(numbers)), dtype=np.int32)
     category = counts.primary[numbers]
+    found: list[tuple[np.ndarray, ...]] = [(np.zeros(0, np.int64),) * 3]
     for block in _unit_blocks(units, len(numbers)):
         scores = counts.iou(block, numbers)
         order = np.lexsort(
@@ -135,9 +135,9 @@ def score_table(counts: Counts, best_concepts: int = BEST_CONCEPTS, best_units: 
         )
         ranks = np.empty(scores.shape, dtype=np.int32)
         np.put_along_axis(ranks, order, np.arange(1, len(numbers) + 1, dtype=np.int32)[None], axis=1)
-        unit_rank[block] = ranks
-        wanted[block] |= (ranks <= best_concepts) & (scores > 0)
-    rows, columns = wanted.nonzero()
+        at = (wanted[block] | (ranks <= best_concepts) & (scores > 0)).nonzero()
+        found.append((at[0] + block.start, at[1], ranks[at].astype(np.int64)))
+    rows, columns, rank = (np.concatenate(parts) for parts in zip(*found))
     concept_rank = np.empty(len(rows), dtype=np.int64)
     pairs_by_column = np.argsort(columns, kind="stable")
     edges = np.searchsorted(columns[pairs_by_column], np.arange(len(numbers) + 1))
@@ -148,7 +148,6 @@ def score_table(counts: Counts, best_concepts: int = BEST_CONCEPTS, best_units: 
             place = np.empty(units, dtype=np.int64)
             place[order] = np.arange(1, units + 1)
             concept_rank[mine] = place[rows[mine]]
-    rank = unit_rank[rows, columns].astype(np.int64)
     order = np.lexsort((rank, rows))
     rows, columns, rank, concept_rank = rows[order], columns[order], rank[order], concept_rank[order]
     concept = numbers[columns]

@@ -33,39 +33,41 @@ class Basis:
             )
         if len(directions) > MAX_DIRECTIONS:
             raise SpecError(f"a basis has {len(directions):,} directions: at most {MAX_DIRECTIONS:,} are possible")
-        bad = ~np.isfinite(directions).all(axis=1)
-        if bad.any():
-            raise SpecError(f"direction {int(bad.argmax())} of the basis holds NaN or infinite values")
-        zero = ~directions.any(axis=1)
-        if zero.any():
-            raise SpecError(f"direction {int(zero.argmax())} of the basis is zero: it reads no unit")
+        largest = np.maximum(directions.max(axis=1), -directions.min(axis=1)).astype(np.float64)
+        if not np.isfinite(largest).all():
+            raise SpecError(
+                f"direction {int((~np.isfinite(largest)).argmax())} of the basis holds NaN or infinite values"
+            )
+        if not largest.all():
+            raise SpecError(f"direction {int((largest == 0).argmax())} of the basis is zero: it reads no unit")
         room = BITS - max(directions.shape[1] - 1, 0).bit_length()
         self._direction_bits, self._map_bits = room // 2, room - room // 2
-        _, exponent = np.frexp(np.abs(directions.astype(np.float64)).max(axis=1))
-        self._exponent = exponent.astype(np.int64)
-        self._whole = np.round(np.ldexp(directions.astype(np.float64), self._direction_bits - self._exponent[:, None]))
+        self._exponent = np.frexp(largest)[1].astype(np.int64)
+        self._whole = np.array(directions.T, np.float64, order="C")  # [U, D], as it is multiplied: much memory, once
+        np.ldexp(self._whole, self._direction_bits - self._exponent, out=self._whole)
+        np.round(self._whole, out=self._whole)
         self._identity = bool(np.array_equal(directions, np.eye(directions.shape[1])))
         self._kept: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @property
     def units(self) -> int:
         """D: units that the layer has when it is seen through the basis."""
-        return len(self._whole)
+        return int(self._whole.shape[1])
 
     @property
     def reads(self) -> int:
         """U: units of the layer that it is for."""
-        return int(self._whole.shape[1])
+        return len(self._whole)
 
     @property
     def directions(self) -> np.ndarray:
         """[D, U] float64, as they are used."""
-        return np.ldexp(self._whole, self._exponent[:, None] - self._direction_bits)
+        return np.ldexp(self._whole, self._exponent - self._direction_bits).T
 
     @cached_property
     def sha256(self) -> str:
         """Of the directions as they are used."""
-        return hashlib.sha256(self.directions.astype("<f8").tobytes()).hexdigest()
+        return hashlib.sha256(np.ascontiguousarray(self.directions, "<f8").data).hexdigest()
 
     def __call__(self, maps: Tensor) -> Tensor:
         """maps [B, h, w, U] float32 -> [B, h, w, D] float32, on the same device. Raises SpecError for another U."""
@@ -83,11 +85,11 @@ class Basis:
         return out.reshape(*maps.shape[:-1], self.units)
 
     def _on(self, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Integers [U, D] and scales [D] of the directions, kept on each device."""
+        """Integers [U, D] and scales [D] of the directions, kept on each device; on the CPU no copy."""
         if device not in self._kept:
             exponent = torch.from_numpy(self._exponent - self._direction_bits)
             self._kept[device] = (
-                torch.from_numpy(np.ascontiguousarray(self._whole.T)).to(device),
+                torch.from_numpy(self._whole).to(device),
                 _power_of_two(exponent).to(device),
             )
         return self._kept[device]

@@ -417,6 +417,24 @@ def test_finished_passes_are_not_begun_again(
     assert not (tmp_path / "work").exists()
 
 
+def test_finished_passes_keep_no_counts_in_memory(
+    tiny: TinySet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, kept = pipeline.save_pass, []
+
+    def watched(*args):  # type: ignore[no-untyped-def]
+        kept.extend(pieces := save(*args))
+        return pieces
+
+    monkeypatch.setattr(pipeline, "save_pass", watched)
+    run(tiny, Net(), tmp_path, ("first", "second"), {"memory": 40_000})
+    assert len(kept) > 2
+    for piece in kept:
+        assert isinstance(piece.intersection, np.memmap)
+        for name in ("block_intersection", "block_area"):  # none at all, but a view of none keeps the whole
+            assert getattr(piece, name).base is None, name
+
+
 @pytest.mark.parametrize("batches", [1, 3, 4])
 def test_an_interrupted_run_goes_on_with_the_same_bits(
     tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch, batches: int
