@@ -63,6 +63,7 @@ class Forward:
         self.module = module.to(self.device, self.dtype).to(memory_format=torch.channels_last)
         self._mean = torch.tensor(mean, dtype=torch.float32, device=self.device) * 255
         self._std = torch.tensor(std, dtype=torch.float32, device=self.device) * 255
+        self._rows = self._mean, self._std
         self._layers, self._compiled = layers, compiled
         self.step: int | None = None
         self._recipe, self._bases = basis, dict[int, Basis]()
@@ -88,7 +89,9 @@ class Forward:
         if self.device.type == "cuda":
             x = x.pin_memory().to(self.device, non_blocking=True)
         rows = x.view(count * height, width * 3)  # whole rows: three values would be a short loop
-        mean, std = self._mean.repeat(width), self._std.repeat(width)
+        if len(self._rows[0]) != width * 3:
+            self._rows = self._mean.repeat(width), self._std.repeat(width)
+        mean, std = self._rows
         if self.device.type == "cpu":
             x = torch.empty(rows.shape, dtype=torch.float32)
             ops.normalise(rows, mean, std, x)

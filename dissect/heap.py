@@ -1,12 +1,44 @@
-"""The C library's heap: what lies free in it goes back to the system when the process has grown."""
+"""The C library's heap: it grows in huge pages, and what lies free in it goes back to the system when the process has
+grown."""
 
 import ctypes
+import mmap
 import resource
 from pathlib import Path
 
 SLACK = 64 << 20  # bytes by which it may grow before free ones are given back
 EVERY = 8  # calls between two looks
+ROOM = 1 << 30  # bytes of addresses for which huge pages are asked ahead; none of them is touched
+LARGE = 32 << 20  # bytes from which a block lies by itself once the room is used up, as by default at most
+_HUGE = 2 << 20
+_MMAP_THRESHOLD, _TRIM_THRESHOLD, _ALWAYS = -3, -1, (1 << 31) - 1  # of mallopt(3)
 _PAGES = Path("/proc/self/statm")
+
+
+def widen() -> None:
+    """Have the heap grow in huge pages, and keep what is freed for the next batch.
+
+    torch asks for huge pages block by block, but in a heap most blocks come to lie on pages that were touched before:
+    a fifth of the memory of a run lay in huge ones, and a forward pass took a fifth longer. Does nothing with another C
+    library, or where there are no such addresses.
+    """
+    libc = ctypes.CDLL(None)
+    if not all(hasattr(libc, name) for name in ("mallopt", "sbrk", "madvise")) or not hasattr(mmap, "MADV_HUGEPAGE"):
+        return
+    libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
+    libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
+    libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    libc.mallopt(_TRIM_THRESHOLD, _ALWAYS)
+    libc.mallopt(_MMAP_THRESHOLD, _ALWAYS)
+    start = libc.malloc(ROOM)
+    libc.mallopt(_MMAP_THRESHOLD, LARGE)
+    if start is None:
+        return
+    libc.free(start)
+    end = libc.sbrk(0)
+    if start < end <= start + 2 * ROOM:  # else the heap could not grow so far, and the block lay elsewhere
+        first = -(-start // _HUGE) * _HUGE
+        libc.madvise(first, end - first, mmap.MADV_HUGEPAGE)
 
 
 class Heap:
@@ -40,6 +72,7 @@ class Heap:
         """All that lies free."""
         if self._trim is not None:
             self._trim(0)
+            widen()
             self._least = _resident()
 
 

@@ -22,7 +22,7 @@ from dissect.thresholds import tail_length
 LABEL_SHARE, HALF = 8, 2  # one part in 8 of the budget caches labels, at most half holds tails, later counts
 PEAK_SHARE = 10
 HISTOGRAM_SHARE = 16
-RESERVE_SHARE, RESERVE = 8, 160 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
+RESERVE_SHARE, RESERVE = 6, 224 << 20  # bytes, at most: buffers of decoding and of kernels, what an allocator rounds up
 BATCH_SHARE, LATER_SHARE = 3, 8  # at most for a first batch, all of whose nodes are candidates; with the labels there
 BATCH_COPIES = 3.25  # of those nodes while they are gathered: what threads collect, in vectors that double, and a room
 FEWEST_BLOCKS = 8  # an interval from fewer groups of images would say little

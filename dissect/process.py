@@ -6,6 +6,8 @@ import resource
 import sys
 from importlib.metadata import PackageNotFoundError, version
 
+from dissect.heap import widen
+
 ENVIRONMENT = {"THP_MEM_ALLOC_ENABLE": "1", "GOMP_SPINCOUNT": "1000"}
 SWITCH_SECONDS = 0.0005
 
@@ -33,6 +35,7 @@ def tune() -> None:
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     sys.setswitchinterval(SWITCH_SECONDS)
+    widen()
     gc.set_threshold(100_000, 20, 100)  # importing torch makes a million objects that stay: looking for garbage is idle
 
 

@@ -102,3 +102,53 @@ def test_holes_in_the_heap_go_back_to_the_system_once_there_are_many() -> None:
     few, still = found["few"]
     assert abs(few - still) < 20, found
     assert still - found["all"] > 15, found  # of 30 MB
+
+
+WIDE = """
+import ctypes, json, re
+import numpy as np
+from dissect.heap import Heap, widen
+
+def resident():
+    return int(re.search(r"VmRSS:\\s+(\\d+)", open("/proc/self/status").read()).group(1)) >> 10
+
+def huge():
+    areas, at = [], None
+    for line in open("/proc/self/smaps"):
+        if (found := re.match(r"([0-9a-f]+)-([0-9a-f]+) ", line)):
+            at = [int(end, 16) for end in found.groups()]
+        elif line.startswith("VmFlags:") and "hg" in line.split():
+            areas.append(at)
+    return areas
+
+def inside(array):  # all but what lies before the first whole huge page
+    start = array.ctypes.data
+    return any(first <= start + (2 << 20) and start + array.nbytes <= last for first, last in heap)
+
+told = {"plain": sum(last - first for first, last in huge()), "before": resident()}
+widen()
+heap = huge()
+told |= {"after": resident(), "room": sum(last - first for first, last in heap)}
+block = np.ones(80 << 20, np.uint8)
+told |= {"block": inside(block), "held": resident()}
+del block
+told["freed"] = resident()
+Heap().give_back()
+told |= {"given_back": resident(), "again": sum(last - first for first, last in huge())}
+told["known"] = hasattr(ctypes.CDLL(None), "mallopt")
+print(json.dumps(told))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="needs /proc to know its own areas")
+def test_the_heap_grows_in_huge_pages_and_keeps_what_is_freed_until_it_is_given_back() -> None:
+    done = subprocess.run([sys.executable, "-c", WIDE], capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    if not found["known"] or not found["room"]:
+        pytest.skip("this C library or this kernel has no huge pages to ask for")
+    assert found["room"] - found["plain"] > 1000 << 20, found
+    assert found["after"] - found["before"] < 8, found  # addresses, not memory
+    assert found["block"], found
+    assert found["held"] - found["freed"] < 4, found
+    assert found["freed"] - found["given_back"] > 70, found
+    assert found["again"] > 1000 << 20, found
