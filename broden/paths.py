@@ -34,7 +34,7 @@ def fault_in(name: str) -> str | None:
         return "file name longer than 4,000 bytes"
     plain = name.isascii()  # it has no other form, and a set names hundreds of thousands
     for form in (name,) if plain else (name, unicodedata.normalize("NFKC", name)):
-        if not form.isprintable() if plain else any(unicodedata.category(letter) in _UNSEEN for letter in form):
+        if not (plain and form.isprintable()) and any(unicodedata.category(letter) in _UNSEEN for letter in form):
             return f"control character in the file name {name!r}"
         if "\\" in form:
             return f"backslash in the file name {name!r}; expected forward slashes"

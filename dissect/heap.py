@@ -5,6 +5,7 @@ import ctypes
 import mmap
 import resource
 from pathlib import Path
+from threading import Event
 
 SLACK = 64 << 20  # bytes by which it may grow before free ones are given back
 EVERY = 8  # calls between two looks
@@ -13,6 +14,7 @@ LARGE = 32 << 20  # bytes from which a block lies by itself once the room is use
 _HUGE = 2 << 20
 _MMAP_THRESHOLD, _TRIM_THRESHOLD, _ALWAYS = -3, -1, (1 << 31) - 1  # of mallopt(3)
 _PAGES = Path("/proc/self/statm")
+_wide = Event()  # whether this process was set up so: a run inside somebody else's leaves its heap as it is
 
 
 def widen() -> None:
@@ -25,6 +27,7 @@ def widen() -> None:
     libc = ctypes.CDLL(None)
     if not all(hasattr(libc, name) for name in ("mallopt", "sbrk", "madvise")) or not hasattr(mmap, "MADV_HUGEPAGE"):
         return
+    _wide.set()
     libc.malloc.restype = libc.sbrk.restype = ctypes.c_void_p
     libc.malloc.argtypes, libc.free.argtypes = [ctypes.c_size_t], [ctypes.c_void_p]
     libc.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
@@ -72,7 +75,8 @@ class Heap:
         """All that lies free."""
         if self._trim is not None:
             self._trim(0)
-            widen()
+            if _wide.is_set():
+                widen()
             self._least = _resident()
 
 
