@@ -4,11 +4,13 @@ The bytes depend on the state alone, so equal states are equal files.
 """
 
 import json
+import lzma
 import os
 import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -20,6 +22,7 @@ from dissect.errors import SpaceError
 FORMAT = 3
 _META = "__meta__"
 _LOCAL_HEADER = struct.Struct("<4s5H3I2H")  # of a file in an archive; at last the bytes of its name and extra field
+_AT_ONCE = 1 << 20  # bytes of an array that are read at once
 _BROKEN = (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError)
 
 
@@ -29,6 +32,71 @@ class State:
 
     meta: dict[str, Any]
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@contextmanager
+def _damage() -> Iterator[None]:
+    """Whatever else reading a damaged archive raises, as what it is."""
+    try:
+        yield
+    except (RuntimeError, struct.error, zlib.error, lzma.LZMAError) as error:  # of a damaged flag, length or method
+        raise zipfile.BadZipFile(str(error)) from error
+
+
+class Arrays(Mapping[str, np.ndarray]):
+    """Arrays of an open file, read, and checked, when they are asked for. prefix: of the names that are seen."""
+
+    def __init__(self, archive: "np.lib.npyio.NpzFile", prefix: str = "") -> None:
+        self._archive, self._prefix = archive, prefix
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        with _damage():
+            found: np.ndarray = self._archive[self._prefix + name]
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        start = len(self._prefix)
+        return (name[start:] for name in self._archive.files if name != _META and name.startswith(self._prefix))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def under(self, prefix: str) -> "Arrays":
+        """Those whose names begin so, by the rest of their names."""
+        return Arrays(self._archive, self._prefix + prefix)
+
+    def into(self, name: str, out: np.ndarray) -> None:
+        """Read an array into `out`, of its shape and dtype: large ones never lie in memory twice. Raises ValueError."""
+        with _damage(), self._zip.open(f"{self._prefix}{name}.npy") as entry:
+            np.lib.format.read_magic(entry)
+            shape, fortran, dtype = np.lib.format.read_array_header_1_0(entry)
+            if (shape, dtype) != (out.shape, out.dtype) or fortran:
+                raise ValueError(f"{name} is {dtype} {list(shape)}, expected {out.dtype} {list(out.shape)}")
+            for row in [out] if out.flags.c_contiguous else out:
+                data = row.reshape(-1).view(np.uint8)
+                for first in range(0, len(data), _AT_ONCE):
+                    few = data[first : first + _AT_ONCE]
+                    few[:] = np.frombuffer(entry.read(len(few)), np.uint8)
+
+    def check(self) -> None:
+        """Read all that is in the file once, and keep nothing of it. Raises zipfile.BadZipFile where it is damaged."""
+        with _damage():
+            damaged = self._zip.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"{damaged} is damaged")
+
+    @property
+    def _zip(self) -> zipfile.ZipFile:
+        assert self._archive.zip is not None, "arrays are read while their file is open"
+        return self._archive.zip
+
+
+@dataclass
+class Opened:
+    """A state whose file is open for reading."""
+
+    meta: dict[str, Any]
+    arrays: Arrays
 
 
 class Sink(Protocol):
@@ -79,14 +147,32 @@ def load(path: Path) -> State | None:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[State]:
+def opened(path: Path) -> Iterator[Opened]:
     """A state whose arrays are read, and checked, when they are asked for. Raises ValueError for another format, and
     OSError, KeyError, EOFError or zipfile.BadZipFile for damaged files."""
-    with np.load(path, allow_pickle=False) as archive:
-        meta = json.loads(archive[_META].tobytes())
+    with ExitStack() as stack:
+        with _damage():
+            archive = stack.enter_context(np.load(path, allow_pickle=False))
+            meta = json.loads(archive[_META].tobytes())
         if meta.get("format") != FORMAT:
             raise ValueError(f"format {meta.get('format')}, expected {FORMAT}")
-        yield State(meta, _Named(archive))
+        yield Opened(meta, Arrays(archive))
+
+
+@contextmanager
+def believed(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> Iterator[Opened | None]:
+    """A state with all of its arrays checked before the first is used; None where there is none, where it cannot be
+    believed, or where its `meta` is not wanted."""
+    with ExitStack() as stack:
+        state: Opened | None = None
+        try:
+            found = stack.enter_context(opened(path))
+            if wanted(found.meta):
+                found.arrays.check()
+                state = found
+        except _BROKEN:
+            pass
+        yield state
 
 
 def places(path: Path, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
@@ -101,18 +187,3 @@ def places(path: Path, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
             file.seek(start)
             fixed = _LOCAL_HEADER.unpack(file.read(_LOCAL_HEADER.size))
             yield name, start + _LOCAL_HEADER.size + fixed[-2] + fixed[-1] + inside, length
-
-
-class _Named(Mapping[str, np.ndarray]):
-    def __init__(self, archive: "np.lib.npyio.NpzFile") -> None:
-        self._archive = archive
-
-    def __getitem__(self, name: str) -> np.ndarray:
-        found: np.ndarray = self._archive[name]
-        return found
-
-    def __iter__(self) -> Iterator[str]:
-        return (name for name in self._archive.files if name != _META)
-
-    def __len__(self) -> int:
-        return len(self._archive.files) - 1

@@ -38,7 +38,7 @@ def save_pass(
         "null_images": [piece.null.images if piece.null else 0 for piece in pieces],
         "pieces": [[piece.layer, list(piece.map_size), piece.n, piece.k] for piece in pieces],
         "faults": [list(setting.faults[position]) for position in sorted(setting.faults)],
-    }
+    } | setting.plan.cut
     try:
         for piece, part in zip(pieces, setting.plan.passes[number]):
             layer = setting.method.layers.index(part.layer)
@@ -53,7 +53,7 @@ def save_pass(
 def load_pass(setting: Setting, shelf: Shelf, number: int) -> tuple[list[LayerResult], LabelTotals] | None:
     """What a pass found, and the faults that it met; None where it is still to be done."""
     state = checkpoint.load(_file(setting, number))
-    if state is None:
+    if state is None or not setting.plan.cut.items() <= state.meta.items():
         return None
     for fault in state.meta["faults"]:
         setting.set_aside(broden.Fault(*fault))

@@ -12,7 +12,6 @@ import broden
 from dissect import checkpoint
 from dissect.errors import SpaceError
 from dissect.progress import Progress
-from dissect.scan import LayerScan
 from dissect.setting import Setting
 from dissect.work import Work
 
@@ -47,6 +46,11 @@ def _state_file(setting: Setting) -> Path:
     return setting.resources.folder / "state.npz"
 
 
+def _identity(setting: Setting, number: int, work: list[Work]) -> dict[str, Any]:
+    """What a saved state must have been made for."""
+    return {"pass": number, "keeps": [item.levels.keep for item in work]} | setting.plan.cut
+
+
 def _try_to_save(setting: Setting, number: int, work: list[Work], batches: Sequence[int], done: int) -> None:
     """A state that cannot be saved costs a killed run its progress, not this run its result."""
     try:
@@ -67,24 +71,24 @@ def _save(setting: Setting, number: int, work: list[Work], batches: Sequence[int
             arrays |= {f"{i}/{kind}/{name}": value for name, value in scan.state().items()}
         arrays[f"{i}/peaks"] = item.peaks.cut([setting.span(batch) for batch in batches[:done]])
     faults = [list(fault) for fault in setting.faults.values()]
-    meta = {"pass": number, "done": done, "stores": indices, "faults": faults}
+    meta = _identity(setting, number, work) | {"done": done, "stores": indices, "faults": faults}
     checkpoint.save(_state_file(setting), checkpoint.State(meta, arrays))
 
 
 def _resume(setting: Setting, number: int, work: list[Work], batches: Sequence[int]) -> int:
     """Take up the saved state; returns how many of the batches are done."""
-    state = checkpoint.load(_state_file(setting))
-    if state is None or state.meta["pass"] != number:
-        for item in work:
-            shutil.rmtree(item.store.folder, ignore_errors=True)
-        return 0
-    meta: dict[str, Any] = state.meta
-    done = int(meta["done"])
-    for fault in meta["faults"]:
-        setting.set_aside(broden.Fault(*fault))
-    for i, item in enumerate(work):
-        for kind, scan in item.scans():
-            scan.restore({name: state.arrays[f"{i}/{kind}/{name}"] for name in LayerScan.SAVED})
-        item.peaks.take(state.arrays[f"{i}/peaks"], [setting.span(batch) for batch in batches[:done]])
-        item.store.restore(meta["stores"][i], batches[:done])
-    return done
+    own = _identity(setting, number, work)
+    with checkpoint.believed(_state_file(setting), lambda meta: own.items() <= meta.items()) as state:
+        if state is None:
+            for item in work:
+                shutil.rmtree(item.store.folder, ignore_errors=True)
+            return 0
+        done = int(state.meta["done"])
+        for fault in state.meta["faults"]:
+            setting.set_aside(broden.Fault(*fault))
+        for i, item in enumerate(work):
+            for kind, scan in item.scans():
+                scan.restore(state.arrays.under(f"{i}/{kind}/"))
+            item.peaks.take(state.arrays[f"{i}/peaks"], [setting.span(batch) for batch in batches[:done]])
+            item.store.restore(state.meta["stores"][i], batches[:done])
+        return done

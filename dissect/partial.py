@@ -89,11 +89,7 @@ def fingerprint(setting: Setting) -> dict[str, Any]:
     """What partials of one run share: data, method and plan, as plain JSON values."""
     method = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(setting.method).items()}
     method["basis"] = setting.method.basis.key if setting.method.basis else None
-    passes = [[[part.layer, part.first, part.last, part.keep] for part in parts] for parts in setting.plan.passes]
-    kept = [setting.plan.bins, setting.plan.every]
-    return {
-        "data": setting.data.fingerprint, "images": len(setting.data), "method": method, "passes": passes, "kept": kept,
-    }  # fmt: skip
+    return {"data": setting.data.fingerprint, "images": len(setting.data), "method": method} | setting.plan.cut
 
 
 class Merge:
@@ -145,7 +141,7 @@ class Merge:
             raise Loose(sorted(loose))
         return work
 
-    def _add(self, state: checkpoint.State, number: int, i: int, item: Work) -> Tensor:
+    def _add(self, state: checkpoint.Opened, number: int, i: int, item: Work) -> Tensor:
         """Add one partial to one part; the bound [U] under which it let values go."""
         keep = state.meta["keeps"][number][i]
         shard = tuple(state.meta["shard"])
@@ -154,15 +150,14 @@ class Merge:
         item.peaks.take(state.arrays[f"{number}/{i}/peaks"], spans)
         bound = torch.empty(0)
         for kind, scan in item.scans():
-            values = {name: state.arrays[f"{number}/{i}/{kind}/{name}"] for name in LayerScan.SAVED}
             other = LayerScan(item.part.units, keep, len(scan.top_value[0]), BLOCKS, 0, len(scan.histogram))
-            other.take(values, blocks)
+            other.take(state.arrays.under(f"{number}/{i}/{kind}/"), blocks)
             scan.merge(other)
             bound = other.bound
         return bound
 
     @staticmethod
-    def _adopt(state: checkpoint.State, path: Path, number: int, work: list[Work]) -> None:
+    def _adopt(state: checkpoint.Opened, path: Path, number: int, work: list[Work]) -> None:
         """Candidates stay where they are until they are counted."""
         names = [name for name in state.arrays if name.startswith(f"{number}/") and "/chunk/" in name]
         for name, offset, length in checkpoint.places(path, names):
@@ -171,7 +166,7 @@ class Merge:
 
 
 @contextmanager
-def _partial(path: Path) -> Iterator[checkpoint.State]:
+def _partial(path: Path) -> Iterator[checkpoint.Opened]:
     """A partial that is open for reading. Raises SpecError, naming the file, where it is damaged."""
     try:
         with checkpoint.opened(path) as state:

@@ -7,6 +7,7 @@ another: slower, but exact and bounded.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from dissect.candidates import FULL
 from dissect.chunk import Layout
@@ -61,6 +62,13 @@ class Plan:
     bins: int
     peak_bytes: int
     every: int
+
+    @property
+    def cut(self) -> dict[str, Any]:
+        """How the work is cut, and what is kept of it, as plain JSON values: what was saved under another cut (another
+        memory budget) is of no use."""
+        passes = [[[part.layer, part.first, part.last, part.keep] for part in parts] for parts in self.passes]
+        return {"passes": passes, "kept": [self.bins, self.every]}
 
     def sentence(self) -> str:
         """One line for people."""

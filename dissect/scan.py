@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from dissect import ops
+from dissect.checkpoint import Arrays
 
 _AT_ONCE = 1 << 20  # values of tails that are copied at once, if one unit has no more
 BLOCKS = 64
@@ -32,7 +33,6 @@ class LayerScan:
         "tail", "fill", "bound", "low", "high", "nonfinite", "moments", "histogram", "top_value", "top_image",
         "top_place",
     )  # fmt: skip
-    SAVED = (*NAMES, "bins")
 
     def __init__(
         self, units: int, keep: int, exemplars: int, blocks: int, places: int = 0, bins: int = 0, device: str = "cpu"
@@ -152,11 +152,9 @@ class LayerScan:
         state["bins"] = np.flatnonzero(state["histogram"].any(1))
         return state | {"histogram": state["histogram"][state["bins"]]}
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        histogram = np.zeros(self.histogram.shape, np.int32)
-        histogram[state["bins"]] = state["histogram"]
-        for name in self.NAMES:
-            getattr(self, name).copy_(torch.from_numpy(histogram if name == "histogram" else state[name]))
+    def restore(self, state: Arrays) -> None:
+        """Take up what `state` gave."""
+        self._fill(state, self._tensors())
 
     def cut(self, blocks: Sequence[int]) -> dict[str, np.ndarray]:
         """The state of a scan of some blocks of images, without room that is free: sorted, so that its arrays depend
@@ -165,9 +163,21 @@ class LayerScan:
         state = self.state()
         return state | {"tail": state["tail"][:, : self.keep], "moments": state["moments"][list(blocks)]}
 
-    def take(self, state: Mapping[str, np.ndarray], blocks: Sequence[int]) -> None:
-        """The reverse of `cut`."""
-        moments, tail = np.zeros(self.moments.shape), np.zeros(self.tail.shape, np.float32)
-        moments[list(blocks)] = state["moments"]
-        tail[:, : state["tail"].shape[1]] = state["tail"]
-        self.restore({**state, "moments": moments, "tail": tail})
+    def take(self, state: Arrays, blocks: Sequence[int]) -> None:
+        """The reverse of `cut`, by an empty scan that keeps as many values."""
+        tensors = self._tensors()
+        tensors.pop("moments")[list(blocks)] = torch.from_numpy(state["moments"]).to(self.moments.device)
+        self._fill(state, tensors | {"tail": self.tail[:, : self.keep]})
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What lies in a state as it lies here."""
+        return {name: getattr(self, name) for name in self.NAMES if name != "histogram"}
+
+    def _fill(self, state: Arrays, tensors: Mapping[str, Tensor]) -> None:
+        self.histogram.zero_()
+        self.histogram[state["bins"]] = torch.from_numpy(state["histogram"]).to(self.histogram.device)
+        for name, tensor in tensors.items():
+            if tensor.device.type == "cpu":
+                state.into(name, tensor.numpy())  # tails are half of the budget: no second copy of them
+            else:
+                tensor.copy_(torch.from_numpy(state[name]))

@@ -464,6 +464,48 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert_same(quiet, result)
 
 
+@pytest.mark.parametrize(("before", "after"), [(1 << 30, 40_000), (40_000, 1 << 30), (40_000, 60_000)])
+@pytest.mark.parametrize("finished", [0, 2])
+def test_an_interrupted_run_goes_on_with_the_same_bits_under_another_budget(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch, before: int, after: int,
+    finished: int,
+) -> None:  # fmt: skip
+    """What was saved belongs to other units of the layer: none of it is taken for what it is not."""
+    count, calls = pipeline.count, []
+
+    def interrupted(setting, work):  # type: ignore[no-untyped-def]
+        calls.append(number := len(calls))
+        if number >= finished or len(setting.plan.passes) == 1:
+            raise _Interrupted
+        return count(setting, work)
+
+    monkeypatch.setattr(pipeline, "count", interrupted)
+    with pytest.raises(_Interrupted):
+        run(tiny, Net(), tmp_path, ("first", "second"), {"checkpoint_seconds": 0.0, "memory": before})
+    monkeypatch.setattr(pipeline, "count", count)
+    assert_same(quiet, run(tiny, Net(), tmp_path, ("first", "second"), {"memory": after}))
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.99])
+def test_a_saved_state_that_was_damaged_is_not_believed(
+    tiny: TinySet, tmp_path: Path, quiet: pipeline.Result, monkeypatch: pytest.MonkeyPatch, share: float
+) -> None:
+    monkeypatch.setattr(pipeline, "count", _interrupt)
+    with pytest.raises(_Interrupted):
+        run(tiny, Net(), tmp_path, ("first", "second"), {"checkpoint_seconds": 0.0})
+    monkeypatch.undo()
+    state = tmp_path / "work" / "state.npz"
+    data = bytearray(state.read_bytes())
+    for i in range(64):  # a byte of an array, whatever lies there
+        data[int(share * (len(data) - 64)) + i] ^= 0x5A
+    state.write_bytes(data)
+    assert_same(quiet, run(tiny, Net(), tmp_path, ("first", "second")))
+
+
+def _interrupt(*args: object) -> None:
+    raise _Interrupted
+
+
 def test_a_shard_that_was_killed_goes_on_from_its_saved_state(
     tiny: TinySet, tmp_path: Path, shards: Callable[..., list[Path]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
