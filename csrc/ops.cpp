@@ -22,6 +22,13 @@ STABLE_TORCH_LIBRARY(dissect, m) {
       "prune(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
       "int height, int width, Tensor bound, Tensor(a!) out_unit, Tensor(b!) out_image, Tensor(c!) out_start, "
       "Tensor(d!) out_place, Tensor(e!) out_value, Tensor(f!) used) -> ()");
+  // A chunk as bytes, out [n] uint8, and its pairs out of them again. On a GPU torch's own operations do it.
+  m.def(
+      "pack(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+      "int unit_bytes, int image_bytes, int count_bytes, Tensor(a!) out) -> ()");
+  m.def(
+      "unpack(Tensor data, int nodes, int unit_bytes, int image_bytes, int count_bytes, int place_bytes, "
+      "Tensor(a!) pair_unit, Tensor(b!) pair_image, Tensor(c!) pair_start) -> ()");
   // Upsample, threshold with corner pruning, and count: intersection [U, L], area [U, K], mask [U] int64.
   m.def(
       "overlap(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "

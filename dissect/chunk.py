@@ -8,13 +8,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dissect import ops
+from dissect.reference import UNSIGNED, packed_spans
+
 Fields = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 """pair_unit, pair_image, pair_start, node_place, node_value: what gather and prune write, see Chunk."""
 
 _HEADER, _CHECK = struct.Struct("<6q"), struct.Struct("<I")  # pairs, nodes, widths; CRC-32 of that and all else
-_UNSIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by bytes; read as unsigned
 _NUMPY = {1: np.uint8, 2: np.uint16}
-_ALIGNED = 8
 _NODES = 5  # a value above a threshold brings about four neighbours with it; measured: 4.6 to 5.7 nodes
 
 
@@ -64,23 +65,19 @@ class Layout:
 
     def pack(self, chunk: Chunk, out: Tensor) -> None:
         """Write a chunk into out [size] uint8."""
-        counts = chunk.pair_start[1:] - chunk.pair_start[:-1]
-        spans = self._spans(len(chunk.pair_unit), len(chunk.node_value))
-        sources = chunk.node_value, chunk.pair_unit, chunk.pair_image, counts, chunk.node_place
-        for span, source, dtype in zip(spans, sources, self._types):
-            out[span].view(dtype).copy_(source)  # of whole numbers the low bytes
+        ops.pack(*chunk.fields, self.unit, self.image, self.count, out)
 
     def unpack(self, data: Tensor, pairs: int, nodes: int) -> Chunk:
         """The chunk of `pack`; its nodes are views of data [size] uint8."""
-        spans = self._spans(pairs, nodes)
-        value, unit, image, count, place = (data[span].view(dtype) for span, dtype in zip(spans, self._types))
-        start = torch.zeros(pairs + 1, dtype=torch.int32, device=data.device)
-        torch.cumsum(_whole(count), 0, dtype=torch.int32, out=start[1:])
-        return Chunk(_whole(unit), _whole(image), start, place, value)
+        room = torch.empty(3 * pairs + 1, dtype=torch.int32, device=data.device)
+        unit, image, start = room.split((pairs, pairs, pairs + 1))
+        ops.unpack(data, nodes, *self.widths, unit, image, start)
+        value, *_, place = self._spans(pairs, nodes)
+        return Chunk(unit, image, start, data[place].view(UNSIGNED[self.place]), data[value].view(torch.float32))
 
     def framed(self, data: Tensor, pairs: int, nodes: int) -> tuple[bytes, memoryview, bytes]:
         """A packed chunk for a file, in three pieces: header, the bytes as they are, CRC-32."""
-        header = _HEADER.pack(pairs, nodes, self.unit, self.image, self.count, self.place)
+        header = _HEADER.pack(pairs, nodes, *self.widths)
         body = data.cpu().numpy().data
         return header, body, _CHECK.pack(zlib.crc32(body, zlib.crc32(header)))
 
@@ -97,22 +94,16 @@ class Layout:
         return Layout(*widths).unpack(stored[_HEADER.size : -_CHECK.size].to(device), pairs, nodes)
 
     @property
-    def _types(self) -> tuple[torch.dtype, ...]:
-        return (torch.float32, *(_UNSIGNED[width] for width in (self.unit, self.image, self.count, self.place)))
+    def widths(self) -> tuple[int, int, int, int]:
+        return self.unit, self.image, self.count, self.place
 
     def _spans(self, pairs: int, nodes: int) -> list[slice]:
-        """Where values, units, images, counts and places lie."""
-        spans, first = [], 0
-        sizes = 4 * nodes, self.unit * pairs, self.image * pairs, self.count * pairs, self.place * nodes
-        for size in sizes:
-            spans.append(slice(first, first + size))
-            first = -(-(first + size) // _ALIGNED) * _ALIGNED
-        return spans
+        return packed_spans(pairs, nodes, self.widths)
 
 
 def place_type(places: int) -> torch.dtype:
     """Of node_place, for maps of so many places."""
-    return _UNSIGNED[_width(places - 1)]
+    return UNSIGNED[_width(places - 1)]
 
 
 def unsigned(values: np.ndarray) -> np.ndarray:
@@ -123,9 +114,3 @@ def unsigned(values: np.ndarray) -> np.ndarray:
 def _width(largest: int) -> int:
     """Bytes of an unsigned number."""
     return 1 if largest < 256 else 2 if largest < 65536 else 4
-
-
-def _whole(stored: Tensor) -> Tensor:
-    """As int32."""
-    whole = stored.to(torch.int32)
-    return whole.bitwise_and_(0xFFFF) if stored.dtype == torch.int16 else whole

@@ -29,6 +29,10 @@ _SCHEMAS = {
     "prune": "(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
     "int height, int width, Tensor bound, Tensor(a!) out_unit, Tensor(b!) out_image, Tensor(c!) out_start, "
     "Tensor(d!) out_place, Tensor(e!) out_value, Tensor(f!) used) -> ()",
+    "pack": "(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
+    "int unit_bytes, int image_bytes, int count_bytes, Tensor(a!) out) -> ()",
+    "unpack": "(Tensor data, int nodes, int unit_bytes, int image_bytes, int count_bytes, int place_bytes, "
+    "Tensor(a!) pair_unit, Tensor(b!) pair_image, Tensor(c!) pair_start) -> ()",
     "overlap": "(Tensor pair_unit, Tensor pair_image, Tensor pair_start, Tensor node_place, Tensor node_value, "
     "int height, int width, Tensor row_node, Tensor row_t, Tensor column_node, Tensor column_t, "
     "Tensor threshold, Tensor planes, Tensor plane_start, Tensor scalars, Tensor scalar_start, Tensor held, "
@@ -176,6 +180,39 @@ def prune(
         pair_unit, pair_image, pair_start, node_place, node_value, height, width, bound, out_unit, out_image,
         out_start, out_place, out_value, used,
     )  # fmt: skip
+
+
+def pack(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    unit_bytes: int,
+    image_bytes: int,
+    count_bytes: int,
+    out: Tensor,
+) -> None:
+    """A chunk into out [n] uint8, at a multiple of 8: node_value as float32, pair_unit, pair_image and the numbers of
+    nodes of the pairs in so many low bytes (1, 2 or 4), and node_place, each at the next multiple of 8."""
+    call = reference.pack if out.is_cuda else torch.ops.dissect.pack
+    call(pair_unit, pair_image, pair_start, node_place, node_value, unit_bytes, image_bytes, count_bytes, out)
+
+
+def unpack(
+    data: Tensor,
+    nodes: int,
+    unit_bytes: int,
+    image_bytes: int,
+    count_bytes: int,
+    place_bytes: int,
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+) -> None:
+    """The pairs of what `pack` wrote into data [n] uint8: their number is the length of pair_unit."""
+    call = reference.unpack if data.is_cuda else torch.ops.dissect.unpack
+    call(data, nodes, unit_bytes, image_bytes, count_bytes, place_bytes, pair_unit, pair_image, pair_start)
 
 
 def overlap(

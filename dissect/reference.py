@@ -5,11 +5,14 @@ write it on paper. Slow on purpose.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 BIN_SHIFT = 21  # a bin is the sign, the exponent and two bits of the fraction of a float32
+ALIGNED = 8  # bytes at whose multiples the parts of a packed chunk begin
+UNSIGNED = {1: torch.uint8, 2: torch.int16, 4: torch.int32}  # by bytes; read as unsigned
 LANES = 8  # order of summation of moments, see csrc/core/activation.h
 
 
@@ -175,6 +178,60 @@ def prune(
         if len(places):
             pairs.append((u, int(pair_image[i]), places, dense.flatten()[places]))
     _write_chunk(pairs, (out_unit, out_image, out_start, out_place, out_value), used)
+
+
+def packed_spans(pairs: int, nodes: int, widths: Sequence[int]) -> list[slice]:
+    """Where values, units, images, counts and places of a chunk lie in its bytes; widths in bytes of the last four."""
+    unit, image, count, place = widths
+    spans, first = [], 0
+    for size in (4 * nodes, unit * pairs, image * pairs, count * pairs, place * nodes):
+        spans.append(slice(first, first + size))
+        first = -(-(first + size) // ALIGNED) * ALIGNED
+    return spans
+
+
+def pack(
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+    node_place: Tensor,
+    node_value: Tensor,
+    unit_bytes: int,
+    image_bytes: int,
+    count_bytes: int,
+    out: Tensor,
+) -> None:
+    """See `ops.pack`."""
+    widths = unit_bytes, image_bytes, count_bytes, node_place.itemsize
+    spans = packed_spans(len(pair_unit), len(node_value), widths)
+    counts = pair_start[1:] - pair_start[:-1]
+    for span, width, source in zip(spans[1:], widths, (pair_unit, pair_image, counts, node_place)):
+        out[span].view(UNSIGNED[width]).copy_(source)  # of whole numbers the low bytes
+    out[spans[0]].view(torch.float32).copy_(node_value)
+
+
+def unpack(
+    data: Tensor,
+    nodes: int,
+    unit_bytes: int,
+    image_bytes: int,
+    count_bytes: int,
+    place_bytes: int,
+    pair_unit: Tensor,
+    pair_image: Tensor,
+    pair_start: Tensor,
+) -> None:
+    """See `ops.unpack`."""
+    widths = unit_bytes, image_bytes, count_bytes, place_bytes
+    counts = torch.empty_like(pair_unit)
+    for span, width, out in zip(
+        packed_spans(len(pair_unit), nodes, widths)[1:], widths, (pair_unit, pair_image, counts)
+    ):
+        out.copy_(data[span].view(UNSIGNED[width]))
+        if width == 2:
+            out.bitwise_and_(0xFFFF)
+    pair_start[:1] = 0
+    torch.cumsum(counts, 0, dtype=torch.int32, out=pair_start[1:])
 
 
 def overlap(

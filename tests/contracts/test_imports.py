@@ -22,9 +22,9 @@ DOORS = {
 # From the bottom to the top; a module imports only its own rank or lower ones, never the reverse.
 RANKS = (
     ("ahead", "errors", "heap", "process", "progress", "prometheus", "suggest", "_C", "_C_cuda", "assets"),
-    ("upsample", "reference", "histogram", "arena", "chunk"),
+    ("upsample", "reference", "histogram", "arena"),
     ("ops",),
-    ("conventions", "models", "gatherer"),
+    ("conventions", "models", "chunk", "gatherer"),
     ("scan", "peaks", "bases", "candidates", "labels", "activations", "checkpoint", "shelf"),
     ("measures", "scores", "statistics"),
     ("method", "thresholds", "exemplars", "overlap", "forward", "plan", "results"),

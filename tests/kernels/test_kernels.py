@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -460,6 +461,69 @@ def test_without_compiled_kernels_the_reference_answers() -> None:
     assert len(answers) == 1
 
 
+PLACES = (torch.uint8, torch.int16, torch.int32)
+
+
+@pytest.mark.parametrize("shape", cases.SHAPES)
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("widths", [(1, 1, 1), (2, 1, 2), (4, 2, 4), (1, 4, 2)])
+def test_pack_and_unpack_equal_reference(
+    shape: tuple[int, int, int, int], place: torch.dtype, widths: tuple[int, int, int]
+) -> None:
+    if shape[1] * shape[2] > 255 and (place == torch.uint8 or widths[2] == 1):
+        pytest.skip("places or their number do not fit")
+    values = cases.maps(shape, seed=7)
+    size = shape[1], shape[2]
+    chunk = Chunk.gather(ops.gather, values, size, values.amax(1), torch.full(shape[3:], 0.5), place)
+    pairs, nodes = len(chunk.tensors[0]), len(chunk.tensors[4])
+    length = reference.packed_spans(pairs, nodes, (*widths, place.itemsize))[-1].stop
+    ours, oracle = torch.full((length,), 77, dtype=torch.uint8), torch.full((length,), 77, dtype=torch.uint8)
+    ops.pack(*chunk.tensors, *widths, ours)
+    reference.pack(*chunk.tensors, *widths, oracle)
+    assert torch.equal(ours, oracle)
+    for function in (ops.unpack, reference.unpack):
+        room = [torch.full_like(tensor, 9) for tensor in chunk.tensors[:3]]
+        function(ours, nodes, *widths, place.itemsize, *room)
+        for found, expected in zip(room, chunk.tensors):
+            assert torch.equal(found, expected)
+
+
+def test_numbers_come_back_from_as_few_bytes_as_they_need() -> None:
+    unit = torch.tensor([0, 255, 256, 65535], dtype=torch.int32)
+    image = torch.tensor([255, 0, 1, 2], dtype=torch.int32)
+    start = torch.tensor([0, 0, 40_000, 40_001, 80_001], dtype=torch.int32)
+    place = torch.zeros(80_001, dtype=torch.uint8)
+    value = torch.linspace(-1, 1, 80_001)
+    out = torch.zeros(reference.packed_spans(4, 80_001, (2, 1, 2, 1))[-1].stop, dtype=torch.uint8)
+    for pack, unpack in ((ops.pack, ops.unpack), (reference.pack, reference.unpack)):
+        pack(unit, image, start, place, value, 2, 1, 2, out.zero_())
+        room = torch.empty(4, dtype=torch.int32), torch.empty(4, dtype=torch.int32), torch.empty(5, dtype=torch.int32)
+        unpack(out, 80_001, 2, 1, 2, 1, *room)
+        assert [tensor.tolist() for tensor in room] == [unit.tolist(), image.tolist(), start.tolist()]
+        assert torch.equal(out[: 4 * 80_001].view(torch.float32), value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"out": torch.zeros(39, dtype=torch.uint8)}, r"out \(byte\) must have shape \[34\], got \[39\]"),
+        ({"unit_bytes": 3}, "unit_bytes must be 1, 2 or 4, got 3"),
+        ({"out": torch.zeros(50, dtype=torch.uint8)[3:37]}, r"out \(byte\) must begin at a multiple of 8"),
+    ],
+)
+def test_bytes_that_hold_no_chunk_are_refused(change: dict[str, Any], message: str) -> None:
+    if ops.backend()["cpu"] != "compiled":
+        pytest.skip("argument checks belong to the compiled kernels")
+    one, start = torch.zeros(1, dtype=torch.int32), torch.tensor([0, 2], dtype=torch.int32)
+    chosen = {"unit_bytes": 1, "out": torch.zeros(34, dtype=torch.uint8)} | change
+    place, value = torch.zeros(2, dtype=torch.uint8), torch.zeros(2)
+    with pytest.raises(RuntimeError, match=message):
+        ops.pack(one, one, start, place, value, chosen["unit_bytes"], 1, 1, chosen["out"])
+    if "unit_bytes" not in change:
+        with pytest.raises(RuntimeError, match=message.replace("out", "data", 1)):
+            ops.unpack(chosen["out"], 2, 1, 1, 1, 1, one.clone(), one.clone(), start.clone())
+
+
 @pytest.mark.parametrize("shape", [(0, 3), (1, 1), (3, 0), (5, 51), (130, 672)])
 def test_normalise_equals_reference(shape: tuple[int, int]) -> None:
     generator = torch.Generator().manual_seed(3)
@@ -519,12 +583,16 @@ def test_opcheck(name: str) -> None:
     values, threshold = cases.maps((2, 3, 3, 4), seed=1), torch.full((4,), 0.5)
     chunk = Chunk.gather(ops.gather, values, (3, 3), values.amax(1), threshold)
     outputs, used = Chunk.room(8, 80)
+    spans = reference.packed_spans(len(chunk.tensors[0]), len(chunk.tensors[4]), (1, 1, 1, 2))
+    packed = torch.zeros(spans[-1].stop, dtype=torch.uint8)
     labels, axis = LabelCase.make(2, (6, 6), seed=1), cases.tables((3, 3), (6, 6))
     totals = (torch.zeros(4, cases.LABELS, dtype=torch.int64), torch.zeros(4, cases.CATEGORIES, dtype=torch.int64))
     arguments = {
         "scan": (values, validity(2, 0), 0, 3, *ScanState(4, 3, 6).tensors.values(), torch.empty(2, 4)),
         "gather": (values, 3, 3, values.amax(1), threshold, *outputs, used),
         "prune": (*chunk.tensors, 3, 3, threshold, *outputs, used),
+        "pack": (*chunk.tensors, 1, 1, 1, packed),
+        "unpack": (packed, len(chunk.tensors[4]), 1, 1, 1, 2, *(torch.empty_like(t) for t in chunk.tensors[:3])),
         "overlap": (
             *chunk.tensors, 3, 3, *axis, threshold, *labels.fields(), 0, *totals, torch.zeros(4, dtype=torch.int64),
         ),
