@@ -114,13 +114,14 @@ def test_over_the_spectrum_the_same_energy_falls_further() -> None:
 
 
 def mending(layer: str = "pool", rounds: tuple[int, int] = (2, 4)) -> Task:
-    """Two codes, mended place by place in the pooling, whole in the mean; few steps, so that much stays wrong."""
+    """Two codes, mended place by place in the pooling; six, mended whole, in the mean, where chance decides what each
+    gains. Few steps, so that much stays wrong."""
     torch.manual_seed(1)
     network = Network(Pooling(), RANGE, (32, 32), "pooling")
-    photos = grey_photos(2, network)
+    photos = grey_photos(2, network).repeat(3 if layer == "mean" else 1, 1, 1, 1)
     recipe = Recipe("spectrum", typical="measured", shorter=20)
     scale = preimages.typical(photos, recipe)
-    task = preimages.plan(network, layer, recipe, network.codes(photos, layer), draws.seeds(0, 2), scale)
+    task = preimages.plan(network, layer, recipe, network.codes(photos, layer), draws.seeds(0, len(photos)), scale)
     assert task.mend is not None
     assert (task.mend.seam is None) == (layer == "mean")
     if layer == "mean":
@@ -146,7 +147,9 @@ def test_mending_lowers_every_sample_round_by_round(layer: str, gain: float) -> 
     mended = run(task, watch=watch)
     assert dones == list(range(task.steps + task.finish, task.steps + task.rounds + 1))
     assert all(bool((b <= a * (1 + 1e-5)).all()) for a, b in zip(looks, looks[1:]))
-    assert bool((looks[-1] < (1 - gain) * looks[0]).all())
+    gains = (1 - looks[-1] / looks[0]).detach()
+    assert float(gains.min()) > (gain if layer == "pool" else 0)
+    assert float(gains.mean()) > gain
     torch.testing.assert_close(energies(task, mended.images), looks[-1])
 
 
