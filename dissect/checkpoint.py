@@ -177,7 +177,7 @@ def believed(path: Path, wanted: Callable[[Mapping[str, Any]], bool]) -> Iterato
 
 def places(path: Path, names: Iterable[str]) -> Iterator[tuple[str, int, int]]:
     """(name, offset, bytes) of arrays [n] uint8 in a state's file, which holds them as they are. Errors as `opened`."""
-    with zipfile.ZipFile(path) as archive, open(path, "rb") as file:
+    with _damage(), zipfile.ZipFile(path) as archive, open(path, "rb") as file:
         for name in names:
             with archive.open(f"{name}.npy") as entry:
                 np.lib.format.read_magic(entry)

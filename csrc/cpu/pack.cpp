@@ -1,6 +1,5 @@
 // Chunks to bytes and back: numbers of pairs in as few bytes as their sizes allow, nodes as they are.
 #include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
 
 #include "chunk.h"
 
@@ -36,12 +35,13 @@ void with_bytes(int64_t bytes, const char* name, const Body& body) {
   }
 }
 
-// The low bytes of numbers.
-void narrow(const int32_t* from, int64_t count, int64_t bytes, const char* name, uint8_t* to) {
+// The low bytes of the numbers number(0), number(1) …
+template <typename Number>
+void narrow(const Number& number, int64_t count, int64_t bytes, const char* name, uint8_t* to) {
   with_bytes(bytes, name, [&](auto tag) {
     auto* out = reinterpret_cast<decltype(tag)*>(to);
     for (int64_t i = 0; i < count; ++i) {
-      out[i] = static_cast<decltype(tag)>(from[i]);
+      out[i] = static_cast<decltype(tag)>(number(i));
     }
   });
 }
@@ -76,15 +76,12 @@ void pack(
       memcpy(to, node_value.const_data_ptr(), static_cast<size_t>(4 * nodes));
       memcpy(to + at.place, node_place.const_data_ptr(), static_cast<size_t>(place_bytes * nodes));
     }
-    narrow(pair_unit.const_data_ptr<int32_t>(), pairs, unit_bytes, "unit_bytes", to + at.unit);
-    narrow(pair_image.const_data_ptr<int32_t>(), pairs, image_bytes, "image_bytes", to + at.image);
+    const int32_t* unit = pair_unit.const_data_ptr<int32_t>();
+    const int32_t* image = pair_image.const_data_ptr<int32_t>();
     const int32_t* start = pair_start.const_data_ptr<int32_t>();
-    with_bytes(count_bytes, "count_bytes", [&](auto count_tag) {
-      auto* count = reinterpret_cast<decltype(count_tag)*>(to + at.count);
-      for (int64_t i = 0; i < pairs; ++i) {
-        count[i] = static_cast<decltype(count_tag)>(start[i + 1] - start[i]);
-      }
-    });
+    narrow([=](int64_t i) { return unit[i]; }, pairs, unit_bytes, "unit_bytes", to + at.unit);
+    narrow([=](int64_t i) { return image[i]; }, pairs, image_bytes, "image_bytes", to + at.image);
+    narrow([=](int64_t i) { return start[i + 1] - start[i]; }, pairs, count_bytes, "count_bytes", to + at.count);
   });
 }
 

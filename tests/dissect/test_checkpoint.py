@@ -115,3 +115,21 @@ def test_an_array_that_is_damaged_raises_when_it_is_read(path: Path) -> None:
     path.write_bytes(data)
     with checkpoint.opened(path) as state, pytest.raises(zipfile.BadZipFile):
         state.arrays.into("a/wide", np.zeros((3, 4), np.float32))
+
+
+def test_a_damaged_file_has_no_places_or_those_it_had(tmp_path: Path) -> None:
+    """Every byte damaged once: what is raised is what a damaged file is said to raise, and nothing else."""
+    path, names = tmp_path / "state.npz", ["one", "two"]
+    arrays = {name: np.frombuffer(name.encode() * 5, np.uint8) for name in names}
+    checkpoint.save(path, checkpoint.State({}, arrays))
+    whole = path.read_bytes()
+    for name, offset, length in checkpoint.places(path, names):
+        assert whole[offset : offset + length] == arrays[name].tobytes()
+    refused = 0
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 0x41]) + whole[at + 1 :])
+        try:
+            assert [name for name, _, _ in checkpoint.places(path, names)] == names
+        except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile):
+            refused += 1
+    assert refused > len(whole) // 5
