@@ -161,7 +161,7 @@ class Results:
     def at(cls, args: argparse.Namespace, command: str, identity: object) -> "Results":
         """The folder of a result; the same `identity` is the same result. Raises SpecError for an unknown --run."""
         from dissect.cli.common import open_store
-        from dissect.inversion.engine import fingerprint
+        from dissect.inversion.state import fingerprint
 
         known = fingerprint([command, identity])
         folder = Path(args.out) if args.out else Path(args.workspace) / "inversion" / f"{command}-{known[:10]}"

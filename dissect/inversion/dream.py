@@ -19,12 +19,13 @@ from torch import Tensor
 from dissect.errors import DissectError, SpecError
 from dissect.inversion import draws
 from dissect.inversion.constraints import Box
-from dissect.inversion.engine import Watcher, fingerprint, run
+from dissect.inversion.engine import Watcher, run
 from dissect.inversion.images import Pixels
 from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, Guided, HalfNorm, Score
 from dissect.inversion.optimisers import Normalised
 from dissect.inversion.sheet import read_image, write_bytes, write_png
+from dissect.inversion.state import fingerprint
 from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import Roll, octave_sizes, resize, warp
 

@@ -17,9 +17,9 @@ from torch import Tensor
 from dissect import checkpoint
 from dissect.errors import SpecError
 from dissect.inversion import patterns
-from dissect.inversion.engine import fingerprint
 from dissect.inversion.network import Network
 from dissect.inversion.patterns import Pattern
+from dissect.inversion.state import fingerprint
 
 Genome = TypeVar("Genome")
 

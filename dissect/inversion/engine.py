@@ -5,8 +5,6 @@ constraints. Samples of a batch never touch one another; all chance comes from (
 its Task, and a stopped run resumes from its state file to the same bits.
 """
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,16 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dissect import checkpoint
-from dissect.errors import DissectError, SpecError
+from dissect.errors import DissectError
 from dissect.inversion.draws import Draws
-from dissect.inversion.finish import finish
+from dissect.inversion.finish import settle
+from dissect.inversion.graduate import firsts, through
 from dissect.inversion.images import Variables
 from dissect.inversion.mend import mended
 from dissect.inversion.moves import Place, move
 from dissect.inversion.optimisers import per_sample
 from dissect.inversion.pixels import in_ball
-from dissect.inversion.task import Task, described
+from dissect.inversion.state import State, fingerprint
+from dissect.inversion.task import Stage, Task, described
 
 STRIKES = 3  # a sample that is not finite is stepped back, at half the rate, so often, then stopped
 FLAT = 3  # so many first steps without any gradient: none will come
@@ -49,8 +48,8 @@ Watcher = Callable[[Glance], None]
 
 @dataclass
 class Outcome:
-    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors, whatever a phase weighs them);
-    stopped: reason or None; parts: the task in words."""
+    """images z [B, C, h, w]; energy, total [steps, B] (objective alone, and with priors, whatever a phase weighs them;
+    one more for each stage, after it); stopped: reason or None; parts: the task in words."""
 
     images: Tensor
     energy: np.ndarray
@@ -61,97 +60,12 @@ class Outcome:
     resumed_at: int = 0
 
 
-@dataclass
-class _State:
-    variables: Variables
-    memory: Variables
-    previous: Variables
-    factor: Tensor
-    strikes: Tensor
-    flat: Tensor
-    idle: Tensor  # rounds of the mend, up to the last, that gained nothing
-    # [steps, B], written in place: small tensors kept between the large ones of every step tear the heap to pieces.
-    energy: Tensor
-    total: Tensor
-    step: int = 0
-    since_reset: int = 0
-    finished: bool = False
-    rounds: int = 0  # of the mend
-
-
-def fingerprint(spec: object) -> str:
-    """sha256 of a JSON value: what a state file belongs to."""
-    return hashlib.sha256(json.dumps(spec, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _start(task: Task, variables: Variables | None = None) -> _State:
-    variables = task.image.start(task.seeds) if variables is None else variables
-    count, device = len(task.seeds), variables[0].device
-    return _State(
-        variables,
-        tuple(torch.zeros_like(x) for _ in range(task.optimiser.slots) for x in variables),
-        variables,
-        torch.ones(count, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-        torch.zeros(count, dtype=torch.int64, device=device),
-        torch.zeros(task.steps, count, dtype=variables[0].dtype, device=device),
-        torch.zeros(task.steps, count, dtype=variables[0].dtype, device=device),
-    )
-
-
-def _save(path: Path, state: _State, identity: str) -> None:
-    arrays = {f"variable{i}": x for i, x in enumerate(state.variables)}
-    arrays |= {f"memory{i}": x for i, x in enumerate(state.memory)}
-    arrays |= {f"previous{i}": x for i, x in enumerate(state.previous)}
-    arrays |= {"factor": state.factor, "strikes": state.strikes, "flat": state.flat, "idle": state.idle}
-    arrays |= {"energy": state.energy[: state.step], "total": state.total[: state.step]}
-    meta: dict[str, object] = {
-        "identity": identity, "step": state.step, "since_reset": state.since_reset, "finished": state.finished,
-        "rounds": state.rounds,
-    }  # fmt: skip
-    checkpoint.save(path, checkpoint.State(meta, {name: x.cpu().numpy() for name, x in arrays.items()}))
-
-
-def _load(path: Path, fresh: _State, identity: str) -> _State:
-    saved = checkpoint.load(path)
-    if saved is None:
-        return fresh
-    if saved.meta["identity"] != identity:
-        raise SpecError(f"{path.name} belongs to a run with other settings: choose another --out, or remove the file")
-    device = fresh.factor.device
-
-    def read(name: str, count: int) -> Variables:
-        return tuple(torch.from_numpy(saved.arrays[f"{name}{i}"]).to(device) for i in range(count))
-
-    def one(name: str) -> Tensor:
-        return torch.from_numpy(saved.arrays[name]).to(device)
-
-    step = int(saved.meta["step"])
-    fresh.energy[:step], fresh.total[:step] = one("energy"), one("total")
-    return _State(
-        read("variable", len(fresh.variables)),
-        read("memory", len(fresh.memory)),
-        read("previous", len(fresh.previous)),
-        one("factor"),
-        one("strikes"),
-        one("flat"),
-        one("idle"),
-        fresh.energy,
-        fresh.total,
-        step,
-        int(saved.meta["since_reset"]),
-        bool(saved.meta["finished"]),
-        int(saved.meta["rounds"]),
-    )
-
-
 def _choose(keep: Tensor, kept: Variables, other: Variables) -> Variables:
     """kept where `keep` [B] holds, else other."""
     return tuple(torch.where(per_sample(keep, a).bool(), a, b) for a, b in zip(kept, other))
 
 
-def _step(task: Task, state: _State) -> None:
+def _step(task: Task, state: State) -> None:
     phase, within = task.phase(state.step)
     rate, share = phase.at(within)
     if phase.reset and within == 0:
@@ -224,13 +138,13 @@ def _render(task: Task, variables: Variables) -> Tensor:
 
 def _descend(task: Task, variables: Variables | None) -> Variables:
     """Where the steps of a task lead from a start."""
-    state = _start(task, variables)
+    state = State.begin(task, variables)
     while state.step < task.steps:
         _step(task, state)
     return state.variables
 
 
-def _reasons(state: _State) -> list[str | None]:
+def _reasons(state: State) -> list[str | None]:
     reasons: list[str | None] = []
     for strikes, flat in zip(state.strikes.tolist(), state.flat.tolist()):
         if strikes >= STRIKES:
@@ -242,22 +156,54 @@ def _reasons(state: _State) -> list[str | None]:
     return reasons
 
 
-def _end(task: Task, state: _State, look: Callable[[int, Variables], None], keep: Callable[[], None]) -> None:
+def _stage(task: Task, stage: Stage, state: State, watch: Callable[[int, Variables], None]) -> None:
+    """One stage; what is recorded of it is the energy that the task asks for, of the best start."""
+    state.variables = through(task, stage, state.variables, watch)
+    state.previous = state.variables
+    with torch.no_grad():
+        image = task.image.image(firsts(state.variables, len(task.seeds)))
+        energy = task.objective(image, Draws(task.seeds, state.step))
+        total = energy + task.weighed(image)
+    state.energy[state.step], state.total[state.step] = energy, total
+    state.strikes[~torch.isfinite(total)] = STRIKES
+    state.step += 1
+
+
+def _end(task: Task, state: State, look: Callable[[int, Variables], None], keep: Callable[[], None]) -> None:
     """What follows the steps."""
+    done = task.steps
+    for number, stage in enumerate(task.stages, task.steps):
+        if state.step == number:
+            _stage(task, stage, state, lambda rounds, x, done=done: look(done + rounds, x))  # type: ignore[misc]
+            keep()
+            if not _alive(state):
+                raise _refusal(task, state)
+        done += stage.rounds
     if task.finish and not state.finished:
-        state.variables, state.finished = finish(task, state.variables, look), True
+        state.variables, _ = settle(task, state.variables, task.finish, lambda rounds, x: look(done + rounds, x))
+        state.finished = True
         keep()
+    done += task.finish
     while task.mend is not None and state.rounds < task.mend.rounds:
         going = state.idle < IDLE
         if not bool(going.any()):
-            look(task.rounds, state.variables)
+            look(task.steps + task.rounds, state.variables)
             return
         better, gained = mended(task, state.rounds, state.variables, _descend)
         state.variables = _choose(going, better, state.variables)
         state.idle = torch.where(going, torch.where(gained, 0, state.idle + 1), state.idle)
         state.rounds += 1
         keep()
-        look(task.finish + state.rounds, state.variables)
+        look(done + state.rounds, state.variables)
+
+
+def _alive(state: State) -> bool:
+    """Whether any sample can go on."""
+    return bool(((state.strikes < STRIKES) & (state.flat < FLAT)).any())
+
+
+def _refusal(task: Task, state: State) -> DissectError:
+    return DissectError(f"stopped at step {state.step} of {task.steps + len(task.stages)}: {_reasons(state)[0]}")
 
 
 def run(
@@ -274,29 +220,27 @@ def run(
     """
     began = time.monotonic()
     known = fingerprint(identity)
-    state = _start(task)
+    state = State.begin(task)
     if state_file is not None:
-        state = _load(state_file, state, known)
+        state = state.saved(state_file, known)
     resumed_at, whole = state.step, task.steps + task.rounds
-    while state.step < task.steps:
-        _step(task, state)
-        if state_file is not None and (state.step % save_every == 0 or state.step == task.steps):
-            _save(state_file, state, known)
-        if not bool(((state.strikes < STRIKES) & (state.flat < FLAT)).any()):
-            if state_file is not None:
-                _save(state_file, state, known)
-            raise DissectError(f"stopped at step {state.step} of {task.steps}: {_reasons(state)[0]}")
-        if watch is not None:
-            watch(Glance(state.step, whole, partial(_render, task, state.variables), state.total[state.step - 1]))
 
-    def look(rounds: int, variables: Variables) -> None:
+    def look(done: int, variables: Variables) -> None:
         if watch is not None:
-            watch(Glance(task.steps + rounds, whole, partial(_render, task, variables), state.total[-1]))
+            watch(Glance(done, whole, partial(_render, task, variables), state.total[max(0, state.step - 1)]))
 
     def keep() -> None:
         if state_file is not None:
-            _save(state_file, state, known)
+            state.save(state_file, known)
 
+    while state.step < task.steps:
+        _step(task, state)
+        if state.step % save_every == 0 or state.step == task.steps:
+            keep()
+        if not _alive(state):
+            keep()
+            raise _refusal(task, state)
+        look(state.step, state.variables)
     _end(task, state, look, keep)
     return Outcome(
         _render(task, state.variables), state.energy.cpu().numpy(), state.total.cpu().numpy(), _reasons(state),

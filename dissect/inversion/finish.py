@@ -1,6 +1,6 @@
-"""The end of a descent: from where the steps led, L-BFGS lowers the whole energy on, without noise or transforms.
+"""L-BFGS on the whole energy, without noise or transforms: to the end of the valley that a descent has come to.
 
-Steps with noise stop well above the minimum of their valley, most of all at deep layers.
+Steps with noise stop well above that, most of all at deep layers.
 """
 
 from collections.abc import Callable
@@ -40,9 +40,13 @@ def lower(task: Task, variables: Variables, iterations: int, judge: Judge | None
     return split(found.x), found.value
 
 
-def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], None]) -> Variables:
-    """Lower the energy of every sample by at most `task.finish` rounds. `watch` is told after each how many are done
-    with, all of them at the end, and the variables."""
+def settle(
+    task: Task, variables: Variables, rounds: int, watch: Callable[[int, Variables], None]
+) -> tuple[Variables, Tensor]:
+    """Lower the energy of every sample for as long as a round pays, at most so many: variables and energies [B].
+
+    `watch` is told after each round how many are done with, all of them at the end, and the variables.
+    """
     split = _splitter(variables)
     before: Tensor | None = None
     going = torch.ones(len(variables[0]), dtype=torch.bool, device=variables[0].device)
@@ -53,12 +57,12 @@ def finish(task: Task, variables: Variables, watch: Callable[[int, Variables], N
             if before is not None:
                 going.logical_and_(before - value > ENOUGH * before.abs())
             before = value.clone()
-            watch(min(number // ROUND, task.finish - 1), split(x))
+            watch(min(number // ROUND, rounds - 1), split(x))
         return going
 
-    last, _ = lower(task, variables, task.finish * ROUND, judge)
-    watch(task.finish, last)
-    return last
+    last, energy = lower(task, variables, rounds * ROUND, judge)
+    watch(rounds, last)
+    return last, energy
 
 
 def _splitter(variables: Variables) -> Callable[[Tensor], Variables]:

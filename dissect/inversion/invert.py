@@ -17,7 +17,7 @@ from dissect.errors import SpecError
 from dissect.inversion import draws
 from dissect.inversion.engine import Watcher, batches, joined, run
 from dissect.inversion.network import Network
-from dissect.inversion.preimages import Recipe, plan, typical
+from dissect.inversion.preimages import Recipe, plan, starts, typical
 from dissect.inversion.transforms import centre
 
 
@@ -96,7 +96,8 @@ def invert(
     watch: Watcher | None = None,
     batch: int = 32,
 ) -> Inversion:
-    """Invert the codes of `originals` z [N, C, h, w] at one layer, recipe.restarts times each, `batch` at once."""
+    """Invert the codes of `originals` z [N, C, h, w] at one layer, recipe.restarts times each, `batch` pictures at
+    once."""
     if tuple(originals.shape[2:]) != network.size:
         raise SpecError(f"images are {list(originals.shape[2:])}, {network.name} was set up for {list(network.size)}")
     originals = originals.to(network.device, network.dtype)
@@ -105,7 +106,8 @@ def invert(
     seeds = draws.seeds(recipe.seed, len(repeated))
     scale = typical(originals, recipe)
     outcomes = []
-    for part, file in batches(len(repeated), batch, state_file):
+    at_once = max(1, batch // starts(network, layer, recipe))
+    for part, file in batches(len(repeated), at_once, state_file):
         first = originals.repeat_interleave(recipe.restarts, 0)[part] if recipe.caricature else None
         task = plan(network, layer, recipe, repeated[part], seeds[part], scale, first)
         outcomes.append(run(task, file, [identity, layer, repr(recipe), part.start], watch=watch))

@@ -26,6 +26,7 @@ from dissect.inversion.objectives import Along, At, at_place
 from dissect.inversion.optimisers import Adam, Forgetful, Normalised
 from dissect.inversion.preimages import ALPHA, B_OVER_V, BETA, B
 from dissect.inversion.priors import Decay, Natural
+from dissect.inversion.relus import LeakyRelus
 from dissect.inversion.task import Phase, Task
 from dissect.inversion.transforms import Affine, Fit, Pad, Roll, Transform, Window, resize
 
@@ -202,7 +203,7 @@ def receptive_side(network: Network, layer: str) -> int:
         return max(network.size)
     noise = draws.uniform(draws.seeds(0, 5), (network.pixels.planes, *network.size), network.dtype) * 128
     z = noise.to(network.device).requires_grad_(True)
-    code = network.features(z, [layer], slope=0.5)[layer]
+    code = network.features(z, [layer], LeakyRelus(0.5))[layer]
     (gradient,) = torch.autograd.grad(code[:, :, shape[1] // 2, shape[2] // 2].sum(), z)
     touched = (gradient != 0).any(0).any(0)
     rows, columns = touched.any(1).nonzero(), touched.any(0).nonzero()

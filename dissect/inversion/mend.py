@@ -1,12 +1,9 @@
-"""Where a descent was caught: others are tried, and what is better is taken, place by place or whole.
+"""Where a descent was caught: others are tried, and what is better is taken, place by place.
 
 A layer that sees few pixels at a place has as many separate traps as places, and every descent ends with some places
 caught, but not the same ones. Of two pictures each place is taken from the one whose code is nearer there, the
 seams are lowered away, and the whole is kept if its energy is lower: recombination of local minima, then basin hopping
 (Wales & Doye 1997) whose hops are judged by place.
-
-The energy of a code without places has edges, where a ReLU begins or a pooling changes its mind, and L-BFGS ends on one
-though it leads further down. A short way with Adam leaves it, L-BFGS goes on from there, and what is lower is kept.
 """
 
 from collections.abc import Callable
@@ -38,9 +35,7 @@ def mended(task: Task, number: int, variables: Variables, descend: Descend) -> t
         tried = descend(other, None)
     else:
         tried = descend(replace(other, phases=(mend.hop,)), variables)
-    if mend.seam is not None:
-        tried = _joined(task, variables, tried, mend.seam)
-    found, energy = lower(task, tried, mend.iterations)
+    found, energy = lower(task, _joined(task, variables, tried, mend.seam), mend.iterations)
     _, before = lower(task, variables, 0)
     kept = tuple(torch.where(per_sample(energy < before, x).bool(), new, x) for new, x in zip(found, variables))
     return kept, before - energy > ENOUGH * before.abs()

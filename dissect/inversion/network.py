@@ -1,52 +1,20 @@
 """A network seen from its input: byte-unit images in, codes of named layers out, and gradients back."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 from dissect.errors import SpecError
 from dissect.inversion.pixels import InputRange
+from dissect.inversion.relus import Relus
 
 OUTPUT = "output"
 
 
 class _Stop(Exception):
     """Ends a forward pass after the last layer asked for."""
-
-
-class LeakyRelus(TorchFunctionMode):
-    """Within it every ReLU, however spelt, leaks: slope s below 0 (natural pre-images use 0.05); ReLU6 keeps its top.
-
-    A unit that nothing has excited yet then passes a gradient. The module is not touched.
-    """
-
-    RELUS = frozenset({F.relu, F.relu_, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_})
-    CLIPPED = frozenset({F.hardtanh, F.hardtanh_, F.relu6})
-
-    def __init__(self, slope: float) -> None:
-        super().__init__()
-        self.slope = slope
-        self.replaced = 0
-
-    def __torch_function__(
-        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        kwargs = kwargs or {}
-        if func in self.RELUS:
-            self.replaced += 1
-            inplace = func.__name__.endswith("_") or kwargs.get("inplace", False) or (len(args) > 1 and args[1] is True)
-            return F.leaky_relu(args[0], self.slope, inplace=bool(inplace))
-        if func in self.CLIPPED:
-            low = 0.0 if func is F.relu6 else kwargs.get("min_val", args[1] if len(args) > 1 else -1.0)
-            high = 6.0 if func is F.relu6 else kwargs.get("max_val", args[2] if len(args) > 2 else 1.0)
-            if low == 0:
-                self.replaced += 1
-                return F.leaky_relu(args[0], self.slope).clamp(max=high)
-        return func(*args, **kwargs)
 
 
 class Network:
@@ -132,10 +100,10 @@ class Network:
             raise SpecError(f"{self.name} returns {list(shape)} per image, expected one vector of class scores")
         return shape[0]
 
-    def features(self, z: Tensor, layers: Sequence[str], slope: float | None = None) -> dict[str, Tensor]:
+    def features(self, z: Tensor, layers: Sequence[str], relus: Relus | None = None) -> dict[str, Tensor]:
         """Codes of the layers for z [B, C, h, w]; the pass ends with the last of them.
 
-        slope: let the ReLUs leak while this pass runs. Raises SpecError where a layer gives no real numbers.
+        relus: what the ReLUs do while this pass runs. Raises SpecError where a layer gives no real numbers.
         """
         wanted = dict.fromkeys(layers)
         for name in wanted:
@@ -159,11 +127,8 @@ class Network:
         handles = [self._named[name].register_forward_hook(note(name)) for name in wanted]
         try:
             feed = self.pixels.to_input(z).contiguous(memory_format=torch.channels_last)
-            if slope is None:
+            with nullcontext() if relus is None else relus:
                 self.module(feed)
-            else:
-                with LeakyRelus(slope):
-                    self.module(feed)
         except _Stop:
             pass
         finally:

@@ -1,7 +1,7 @@
 """What is asked of the code: every objective gives one energy a sample, to be made small."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from dissect.errors import SpecError
 from dissect.inversion.draws import Draws
 from dissect.inversion.network import Network
+from dissect.inversion.relus import LeakyRelus, Relus, ReluSpreads, RoundedRelus
 
 
 class Objective(Protocol):
@@ -28,17 +29,32 @@ class Score(Protocol):
 @dataclass(frozen=True)
 class At:
     """A score of the code of one layer; the network runs no further. ReLUs leak by `slope`, for good or for so many
-    first steps: enough to wake a unit that the start leaves silent, whose gradient is zero."""
+    first steps: enough to wake a unit that the start leaves silent, whose gradient is zero. Or they are rounded off
+    over `widths`, one tensor [B] for each ReLU of the pass."""
 
     network: Network
     layer: str
     score: Score
     slope: float | None = None
     leaking: int | None = None
+    widths: tuple[Tensor, ...] | None = None
 
     def __call__(self, z: Tensor, draws: Draws) -> Tensor:
-        slope = self.slope if self.leaking is None or draws.step < self.leaking else None
-        return self.score(self.network.features(z, [self.layer], slope)[self.layer])
+        return self.score(self.network.features(z, [self.layer], self._relus(draws.step))[self.layer])
+
+    def _relus(self, step: int) -> Relus | None:
+        if self.widths is not None:
+            return RoundedRelus(self.widths)
+        if self.slope is None or (self.leaking is not None and step >= self.leaking):
+            return None
+        return LeakyRelus(self.slope)
+
+    def rounded(self, z: Tensor, softness: float) -> "At":
+        """The same with every ReLU rounded off over so many standard deviations of what comes to it from z [B, ...]."""
+        seen = ReluSpreads()
+        with torch.no_grad():
+            self.network.features(z, [self.layer], seen)
+        return replace(self, widths=tuple(softness * spread for spread in seen.spreads))
 
 
 def _rows(code: Tensor) -> Tensor:
@@ -68,6 +84,10 @@ class CodeError:
 
     def __call__(self, code: Tensor) -> Tensor:
         return self.weight * _rows(self.difference(code)).square().sum(1) / self._norm()
+
+    def eased(self, share: float, times: int) -> "CodeError":
+        """A share of the weight, and each target for so many samples in a row."""
+        return replace(self, weight=self.weight * share, target=self.target.repeat_interleave(times, 0))
 
     def difference(self, code: Tensor) -> Tensor:
         """phi - phi_0 [B, ...], 0 outside the part."""

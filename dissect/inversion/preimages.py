@@ -19,7 +19,7 @@ from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, Caricature, CodeError
 from dissect.inversion.optimisers import Adam, Forgetful, Momentum
 from dissect.inversion.priors import AlphaNorm, AlphaSum, Natural, Prior, TotalVariation, VariationSum
-from dissect.inversion.task import Mend, Phase, Task
+from dissect.inversion.task import Mend, Phase, Stage, Task
 from dissect.inversion.transforms import Centre, Window
 
 SETTINGS = ("ijcv16", "cvpr15", "spectrum")
@@ -45,17 +45,23 @@ FAINT = 0.01
 NOISE = 0.5
 FINISH = 50
 
-# What follows where a place of the code sees few pixels, and where the code keeps no places: further descents and hops,
-# steps and rates of a hop, and iterations of L-BFGS after it.
+# What follows where a place of the code sees few pixels: further descents and hops, steps and rates of a hop, and
+# iterations of L-BFGS after it.
 FEW = 5  # pixels from place to place
 AGAIN, HOPS = 5, 20
 HOP_STEPS = 300
 HOP_RATES = 0.2, 0.004
 SEAMS = 60
-WHOLE_HOPS = 16
-WHOLE_STEPS = 400
-WHOLE_RATES = 0.01, 0.001
-WHOLE_ITERATIONS = 400
+
+# The descent by stages, where the code keeps no places. STARTS of every sample go through CLIMB stages of two rounds
+# each, in which the weight of the code grows from RISE of C by equal ratios, with ReLUs as soft as SOFT; half of them
+# are left after each of HALVED. Then the ReLUs sharpen: softness and rounds, at most, of each stage.
+STARTS = 8
+CLIMB, CLIMB_ROUNDS = 12, 2
+RISE = 0.001
+SOFT = 1.0
+HALVED = 6, 8, 10
+SHARPEN = (1.0, 40), (0.7, 10), (0.5, 10), (0.3, 10), (0.2, 10), (0.1, 16), (0.05, 8), (0.02, 4)
 
 Priors = tuple[tuple[float, Prior], ...]
 
@@ -66,8 +72,9 @@ class Recipe:
 
     `setting`: `ijcv16` and `cvpr15` as published; `spectrum` minimises the energy of ijcv16 over the picture's
     spectrum, from a faint start, with Adam, while C grows to its value and noise dies away, ends with L-BFGS, and frees
-    what was caught: place by place where a layer sees few pixels at each, whole where it keeps no places (see `mend`).
-    A lower energy where pooling or depth is a trap, for some twenty to fifty times the steps.
+    what was caught place by place where a layer sees few pixels at each (see `mend`); where the code keeps no places it
+    goes by stages over rounded ReLUs (see `graduate`). A lower energy where pooling or depth is a trap, for some twenty
+    to fifty times the steps.
     `typical`: B and V as `published`, for photos of about 224 pixels, or `measured` on the originals, so that both
     priors are 1 on them whatever their size and subject. `settle` steps without jitter end it (published: 50 at a
     tenth of the rate; more of them go at the full rate before those). `shorter` divides the published numbers of
@@ -152,8 +159,18 @@ def plan(
     score = Caricature(codes, recipe.weight) if recipe.caricature else CodeError(codes, recipe.weight, mask)
     objective = At(network, layer, score)
     if recipe.setting == "spectrum":
-        return _spectrum(network, recipe, objective, seeds, scale[0], priors)
+        descend = _staged if _placeless(network, layer) else _spectrum
+        return descend(network, recipe, objective, seeds, scale[0], priors)
     return _ijcv16(network, recipe, objective, seeds, scale[0], priors, first)
+
+
+def starts(network: Network, layer: str, recipe: Recipe) -> int:
+    """How many pictures are sought at once for every one that is asked for."""
+    return recipe.steps(STARTS) if recipe.setting == "spectrum" and _placeless(network, layer) else 1
+
+
+def _placeless(network: Network, layer: str) -> bool:
+    return math.prod(network.shape(layer)[1:]) == 1
 
 
 def _ijcv16(
@@ -200,19 +217,25 @@ def _spectrum(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray
         Phase(rising, first, between, ratios=True, rise=rise, noise=NOISE),
         Phase(steady, between, last, ratios=True, noise=NOISE),
     )
-    mend = _mend(network.stride(objective.layer), network.shape(objective.layer), recipe)
+    mend = None
+    if network.stride(objective.layer) <= FEW:
+        hop = Phase(recipe.steps(HOP_STEPS), *HOP_RATES, ratios=True, noise=NOISE)
+        mend = Mend(recipe.steps(AGAIN), recipe.steps(HOPS), hop, SEAMS, network.stride(objective.layer) / 2)
     return Task(objective, image, phases, Adam(0.9, 0.99), seeds, priors, recipe.steps(FINISH), mend)
 
 
-def _mend(stride: int, shape: tuple[int, ...], recipe: Recipe) -> Mend | None:
-    """By place where a place sees few pixels, whole where a code of that shape keeps no places."""
-    if stride <= FEW:
-        hop = Phase(recipe.steps(HOP_STEPS), *HOP_RATES, ratios=True, noise=NOISE)
-        return Mend(recipe.steps(AGAIN), recipe.steps(HOPS), hop, SEAMS, stride / 2)
-    if math.prod(shape[1:]) == 1:
-        hop = Phase(recipe.steps(WHOLE_STEPS), *WHOLE_RATES, ratios=True)
-        return Mend(0, recipe.steps(WHOLE_HOPS), hop, WHOLE_ITERATIONS)
-    return None
+def _staged(network: Network, recipe: Recipe, objective: At, seeds: np.ndarray, b: float, priors: Priors) -> Task:
+    """Where the code keeps no places nothing tells which part of a picture is wrong, so chance decides where steps with
+    noise freeze; the valleys of the rounded energy are few (see `graduate`)."""
+    image = Spectrum(network.pixels.planes, *network.size, b, FAINT, network.device, network.dtype)
+    count = starts(network, objective.layer, recipe)
+    stages = []
+    for number in range(1, CLIMB + 1):
+        share = RISE ** ((CLIMB - number) / (CLIMB - 1))
+        keep = max(1, count // 2 ** sum(number >= halved for halved in HALVED))
+        stages.append(Stage(recipe.steps(CLIMB_ROUNDS), share, SOFT, keep))
+    stages += [Stage(recipe.steps(rounds), softness=softness) for softness, rounds in SHARPEN]
+    return Task(objective, image, (), Adam(), seeds, priors, recipe.steps(FINISH), None, tuple(stages), count)
 
 
 def _cvpr15(network: Network, layer: str, recipe: Recipe, score: CodeError, seeds: np.ndarray) -> Task:

@@ -38,16 +38,26 @@ class Phase:
 
 
 @dataclass(frozen=True)
+class Stage:
+    """Rounds of L-BFGS on an eased energy, at most so many (see `graduate`): a `share` of the objective's weight, and
+    ReLUs rounded off over `softness` standard deviations of their inputs. keep: starts of a sample that go on."""
+
+    rounds: int
+    share: float = 1.0
+    softness: float = 0.0
+    keep: int = 1
+
+
+@dataclass(frozen=True)
 class Mend:
     """Rounds after the descent (see `mend`): so many descents from new starts, then so many hops; so many iterations of
-    L-BFGS after each. seam: pixels over which pictures are blended where they are taken place by place; None: they are
-    taken or left whole."""
+    L-BFGS after each. seam: pixels over which pictures are blended where they are taken place by place."""
 
     again: int
     hops: int
     hop: Phase
     iterations: int
-    seam: float | None = None
+    seam: float
 
     @property
     def rounds(self) -> int:
@@ -56,8 +66,9 @@ class Mend:
 
 @dataclass(frozen=True)
 class Task:
-    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior); finish: rounds of
-    L-BFGS at the end (see `finish`), and what follows them."""
+    """One optimisation of a batch. seeds: uint64 [B] of `draws.seeds`; priors: (weight, prior); stages: what follows
+    the phases, or stands in their place, with `starts` starts a sample; finish: rounds of L-BFGS at the end (see
+    `finish`), and what follows them."""
 
     objective: Objective
     image: Image
@@ -67,6 +78,8 @@ class Task:
     priors: tuple[tuple[float, Prior], ...] = ()
     finish: int = 0
     mend: Mend | None = None
+    stages: tuple[Stage, ...] = ()
+    starts: int = 1
 
     @property
     def steps(self) -> int:
@@ -75,7 +88,8 @@ class Task:
     @property
     def rounds(self) -> int:
         """Rounds after the steps."""
-        return self.finish + (self.mend.rounds if self.mend else 0)
+        staged = sum(stage.rounds for stage in self.stages)
+        return staged + self.finish + (self.mend.rounds if self.mend else 0)
 
     def weighed(self, image: Tensor) -> Tensor:
         """Weighted energy of all priors of an image [B, C, h, w], [B]."""
@@ -104,6 +118,8 @@ def described(task: Task) -> dict[str, object]:
         "optimiser": _named(task.optimiser),
         "finish": task.finish,
         "mend": _mend(task.mend) if task.mend else None,
+        "stages": [_named(stage) for stage in task.stages],
+        "starts": task.starts,
     }
 
 

@@ -7,11 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from dissect.errors import SpecError
+from dissect.errors import DissectError, SpecError
 from dissect.inversion import depth, draws, invert, preimages
 from dissect.inversion.draws import Draws
 from dissect.inversion.engine import Glance, run
-from dissect.inversion.finish import ENOUGH
+from dissect.inversion.finish import ENOUGH, settle
+from dissect.inversion.graduate import eased, several, through
 from dissect.inversion.images import Pixels
 from dissect.inversion.invert import Recipe
 from dissect.inversion.lbfgs import minimise
@@ -19,7 +20,7 @@ from dissect.inversion.network import Network
 from dissect.inversion.objectives import At, CodeError
 from dissect.inversion.optimisers import Momentum
 from dissect.inversion.priors import AlphaNorm, TotalVariation
-from dissect.inversion.task import Phase, Task
+from dissect.inversion.task import Phase, Stage, Task
 from tests.dissect.inversion.nets import RANGE, grey_photos, small
 
 
@@ -113,29 +114,28 @@ def test_over_the_spectrum_the_same_energy_falls_further() -> None:
     assert float(ours.images.double().square().sum(2).sqrt().max()) <= 2 * b
 
 
-def mending(layer: str = "pool", rounds: tuple[int, int] = (2, 4)) -> Task:
-    """Two codes, mended place by place in the pooling; six, mended whole, in the mean, where chance decides what each
-    gains. Few steps, so that much stays wrong."""
+def pooling(layer: str, shorter: float = 20) -> Task:
+    """Two codes of a pooling or of its mean, with few steps, so that much stays wrong."""
     torch.manual_seed(1)
     network = Network(Pooling(), RANGE, (32, 32), "pooling")
-    photos = grey_photos(2, network).repeat(3 if layer == "mean" else 1, 1, 1, 1)
-    recipe = Recipe("spectrum", typical="measured", shorter=20)
+    photos = grey_photos(2, network)
+    recipe = Recipe("spectrum", typical="measured", shorter=shorter)
     scale = preimages.typical(photos, recipe)
-    task = preimages.plan(network, layer, recipe, network.codes(photos, layer), draws.seeds(0, len(photos)), scale)
+    return preimages.plan(network, layer, recipe, network.codes(photos, layer), draws.seeds(0, len(photos)), scale)
+
+
+def mending(again: int = 2, hops: int = 4) -> Task:
+    task = pooling("pool")
     assert task.mend is not None
-    assert (task.mend.seam is None) == (layer == "mean")
-    if layer == "mean":
-        return replace(task, finish=1, mend=replace(task.mend, hops=rounds[1], iterations=60))
-    return replace(task, mend=replace(task.mend, again=rounds[0], hops=rounds[1]))
+    return replace(task, mend=replace(task.mend, again=again, hops=hops))
 
 
 def energies(task: Task, z: torch.Tensor) -> torch.Tensor:
     return task.objective(z, Draws(task.seeds, 0)) + task.weighed(z)
 
 
-@pytest.mark.parametrize(("layer", "gain"), [("pool", 10 * ENOUGH), ("mean", ENOUGH)])
-def test_mending_lowers_every_sample_round_by_round(layer: str, gain: float) -> None:
-    task = mending(layer)
+def test_mending_lowers_every_sample_round_by_round() -> None:
+    task = mending()
     looks: list[torch.Tensor] = []
     dones: list[int] = []
 
@@ -147,54 +147,112 @@ def test_mending_lowers_every_sample_round_by_round(layer: str, gain: float) -> 
     mended = run(task, watch=watch)
     assert dones == list(range(task.steps + task.finish, task.steps + task.rounds + 1))
     assert all(bool((b <= a * (1 + 1e-5)).all()) for a, b in zip(looks, looks[1:]))
-    gains = (1 - looks[-1] / looks[0]).detach()
-    assert float(gains.min()) > (gain if layer == "pool" else 0)
-    assert float(gains.mean()) > gain
+    assert float((1 - looks[-1] / looks[0]).detach().min()) > 10 * ENOUGH
     torch.testing.assert_close(energies(task, mended.images), looks[-1])
 
 
 @pytest.mark.parametrize("layer", ["pool", "mean"])
-def test_a_run_killed_while_it_mends_goes_on_to_the_same_bytes(layer: str, tmp_path: Path) -> None:
-    task = mending(layer)
+def test_a_run_killed_while_it_mends_or_goes_by_stages_goes_on_to_the_same_bytes(layer: str, tmp_path: Path) -> None:
+    task = mending() if layer == "pool" else pooling("mean", 40)
+    task = replace(task, stages=task.stages[:13])
     whole = run(task)
-    state, after = tmp_path / "state.npz", task.steps + task.finish + 3
+    # In the midst of a stage nothing is kept of it; after a round of mending all is.
+    after = task.steps + (task.finish + 3 if layer == "pool" else sum(stage.rounds for stage in task.stages[:10]))
 
     def stop(glance: Glance) -> None:
         if glance.done == after:
             raise KeyboardInterrupt
 
+    state = tmp_path / "state.npz"
     with pytest.raises(KeyboardInterrupt):
         run(task, state, "x", watch=stop)
     seen: list[int] = []
     resumed = run(task, state, "x", watch=lambda glance: seen.append(glance.done))
-    assert seen == list(range(after + 1, task.steps + task.rounds + 1))
+    assert seen[-1] == task.steps + task.rounds
+    assert resumed.resumed_at == (task.steps if layer == "pool" else 9)
+    assert seen[0] == (after + 1 if layer == "pool" else after)
     assert resumed.images.numpy().tobytes() == whole.images.numpy().tobytes()
+    assert resumed.total.tobytes() == whole.total.tobytes()
 
 
 def test_a_sample_that_gains_nothing_is_left_alone_and_ends_the_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     """A gain that no round can have: after so many idle ones nobody is mended any more."""
     monkeypatch.setattr("dissect.inversion.mend.ENOUGH", 2.0)
     monkeypatch.setattr("dissect.inversion.engine.IDLE", 2)
-    task = mending(rounds=(1, 9))
+    task = mending(1, 9)
     seen: list[int] = []
     run(task, watch=lambda glance: seen.append(glance.done))
     assert seen[-3:] == [task.steps + task.finish + 1, task.steps + task.finish + 2, task.steps + task.rounds]
 
 
-def test_layers_are_mended_by_place_where_these_see_few_pixels_and_whole_where_there_are_none() -> None:
+def test_layers_are_mended_where_their_places_see_few_pixels_and_go_by_stages_where_there_are_none() -> None:
     network = small((16, 16))
     photos = grey_photos(1, network)
     found = set()
     for layer in network.layers:
         recipe = Recipe("spectrum", typical="measured")
         codes, scale = network.codes(photos, layer), preimages.typical(photos, recipe)
-        mend = preimages.plan(network, layer, recipe, codes, draws.seeds(0, 1), scale).mend
-        few, whole = network.stride(layer) <= 5, codes[0, 0].numel() == 1
-        assert (mend is not None) == (few or whole)
-        if mend is not None:
-            assert (mend.seam is not None) == few
-            found.add(few)
+        task = preimages.plan(network, layer, recipe, codes, draws.seeds(0, 1), scale)
+        places = codes[0, 0].numel() > 1
+        assert (task.mend is not None) == (places and network.stride(layer) <= 5)
+        assert bool(task.phases) == places
+        assert bool(task.stages) != places
+        assert task.starts == preimages.starts(network, layer, recipe)
+        found.add(places)
+        if not places:
+            assert [stage.keep for stage in task.stages[:12]] == [8, 8, 8, 8, 8, 4, 4, 2, 2, 1, 1, 1]
+            shares = [10 ** (-3 * max(0, 11 - i) / 11) for i in range(len(task.stages))]
+            assert [stage.share for stage in task.stages] == pytest.approx(shares)
+            softness = [stage.softness for stage in task.stages]
+            assert softness == sorted(softness, reverse=True)
     assert found == {True, False}
+
+
+def test_the_starts_with_the_least_energy_go_on_sample_by_sample() -> None:
+    task = replace(pooling("mean"), starts=5)
+    stage = replace(task.stages[3], keep=2)
+    starts = task.image.start(several(task))
+    smooth = eased(task, stage, starts)
+    ends, energies = settle(smooth, starts, stage.rounds, lambda done, x: None)
+    seen: list[tuple[int, ...]] = []
+    left = through(task, stage, starts, lambda done, x: seen.append(tuple(x[0].shape)))
+    first, second = (sorted(range(i, i + 5), key=energies.tolist().__getitem__)[:2] for i in (0, 5))
+    assert torch.equal(left[0], ends[0][[*first, *second]])
+    assert len(seen) == stage.rounds
+    assert seen[0] == (2, *starts[0].shape[1:])
+    # Every start is judged by the code of its own sample, at the stage's share of the weight, over its own widths.
+    score = task.objective.score  # type: ignore[attr-defined]
+    images = task.image.image(ends)
+    for row in range(10):
+        own = CodeError(score.target[row // 5][None], score.weight * stage.share)
+        (begun,) = starts[0][row : row + 1].unsqueeze(0)
+        alone = At(task.objective.network, "mean", own).rounded(task.image.image((begun,)), stage.softness)  # type: ignore[attr-defined]
+        image = images[row : row + 1]
+        energy = alone(image, Draws(task.seeds[:1], 0)) + task.weighed(image)
+        torch.testing.assert_close(energy, energies[row : row + 1], rtol=1e-4, atol=1e-7)
+
+
+def test_stages_end_below_what_l_bfgs_finds_on_the_energy_itself() -> None:
+    task = pooling("mean", 10)
+    plain = replace(task, stages=(Stage(100),))
+    assert float((run(task).total[-1] / run(plain).total[-1]).mean()) < 0.97
+
+
+def test_a_sample_without_an_energy_is_told_and_leaves_the_others_alone() -> None:
+    task = pooling("mean", 40)
+    task = replace(task, stages=task.stages[:2], finish=0)
+    whole = run(task)
+    score = task.objective.score  # type: ignore[attr-defined]
+    target = torch.where(torch.tensor([True, False])[:, None, None, None], score.target, torch.nan)
+    broken = replace(task, objective=replace(task.objective, score=replace(score, target=target)))  # type: ignore[type-var]
+    found = run(broken)
+    assert found.stopped[0] is None
+    assert "not finite" in str(found.stopped[1])
+    np.testing.assert_allclose(found.total[-1, 0], whole.total[-1, 0], rtol=1e-3)
+    assert bool(found.images.isfinite().all())
+    none = replace(score, target=torch.full_like(target, torch.nan))
+    with pytest.raises(DissectError, match="stopped at step 1 of 2: the objective was not finite"):
+        run(replace(task, objective=replace(task.objective, score=none)))  # type: ignore[type-var]
 
 
 def test_both_errors_are_what_their_papers_say() -> None:
